@@ -1,0 +1,1 @@
+"""Arrays as pure values: how they are described, chunked, encoded and classified."""

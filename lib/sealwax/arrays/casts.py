@@ -1,0 +1,110 @@
+"""What a cast from one dtype to another can lose."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, cast
+
+import ml_dtypes
+import numpy as np
+
+from sealwax.arrays import dtypes
+
+_BOOL, _INT, _FLOAT, _COMPLEX = range(4)
+
+
+class Cast(enum.Enum):
+    """What a cast can lose.
+
+    ``IDENTICAL``: nothing changes. ``WIDENING``: every value stays exactly what it is.
+    ``SAME_KIND``: values are rounded to the nearest that the target has, and may overflow, as
+    float32 to bfloat16, int32 to float32, or float64 to complex64. ``LOSSY``: a part, a sign or
+    a range is dropped, as float to int, complex to real, int32 to int8, or anything to bool.
+    """
+
+    IDENTICAL = "identical"
+    WIDENING = "widening"
+    SAME_KIND = "same kind"
+    LOSSY = "lossy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Range:
+    """The numbers that a dtype holds: from low to high, in steps of ``2**-digits`` relative."""
+
+    rank: int
+    low: float
+    high: float
+    digits: int
+    smallest: float
+    has_zero: bool
+    special: int
+
+    def holds(self, other: _Range) -> bool:
+        """Whether every number of ``other`` is one of these."""
+        return (
+            self.low <= other.low
+            and other.high <= self.high
+            and self.digits >= other.digits
+            and self.smallest <= other.smallest
+            and self.has_zero >= other.has_zero
+            and self.special | other.special == self.special
+        )
+
+
+def classify_cast(src: Any, dst: Any) -> Cast:
+    """What a cast from ``src`` to ``dst`` can lose; the first two and the third are silent.
+
+    >>> classify_cast(np.float16, np.float32), classify_cast(np.float32, np.int32)
+    (<Cast.WIDENING: 'widening'>, <Cast.LOSSY: 'lossy'>)
+    """
+    return _classify(dtypes.storage_dtype(src).logical, dtypes.storage_dtype(dst).logical)
+
+
+@cache
+def _classify(src: str, dst: str) -> Cast:
+    if src == dst:
+        return Cast.IDENTICAL
+    a, b = _range(src), _range(dst)
+    if b.rank >= a.rank and b.holds(a):
+        return Cast.WIDENING
+    keeps_kind = b.rank >= max(a.rank, _FLOAT) and b.has_zero >= a.has_zero
+    return Cast.SAME_KIND if keeps_kind else Cast.LOSSY
+
+
+def _range(name: str) -> _Range:
+    if name == "bool" or name.startswith(("int", "uint")):
+        low, high, bits = (0, 1, 1) if name == "bool" else _int_range(name)
+        return _Range(
+            rank=_BOOL if name == "bool" else _INT,
+            low=low,
+            high=high,
+            # A float holds integers of one bit more than its mantissa stores.
+            digits=bits - 1,
+            smallest=1,
+            has_zero=True,
+            special=0,
+        )
+    part = {"complex64": "float32", "complex128": "float64"}.get(name, name)
+    dtype = dtypes.from_name(part)
+    info = cast(Any, ml_dtypes).finfo(dtype)
+    with np.errstate(all="ignore"):
+        values = np.array([np.inf, np.nan, -0.0]).astype(dtype).astype(np.float64)
+    inf, nan, negative_zero = values
+    specials = (np.isinf(inf), np.isnan(nan), negative_zero == 0 and np.signbit(negative_zero))
+    return _Range(
+        rank=_FLOAT if part == name else _COMPLEX,
+        low=float(info.min),
+        high=float(info.max),
+        digits=int(info.nmant),
+        smallest=float(info.smallest_subnormal),
+        has_zero=float(info.min) < 0,
+        special=sum(1 << bit for bit, test in enumerate(specials) if test),
+    )
+
+
+def _int_range(name: str) -> tuple[int, int, int]:
+    info = ml_dtypes.iinfo(dtypes.from_name(name))
+    return int(info.min), int(info.max), int(info.max).bit_length()

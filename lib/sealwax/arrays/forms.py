@@ -1,0 +1,99 @@
+"""How one array is cut for storage: its shards, its chunks, and the bytes of each.
+
+Thousands of leaves share a handful of forms, so a form is made once and everything that depends
+only on it is computed once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sealwax.arrays.chunks import Chunk, chunks_of, pieces
+from sealwax.arrays.dtypes import Storage
+from sealwax.arrays.grid import is_row_range
+from sealwax.arrays.regions import Region
+from sealwax.effects import Slab
+
+WHOLE = -1
+"""The position of a shard that is the whole array, wherever its parts lie."""
+
+
+class Shard(NamedTuple):
+    """A box of an array that is written in one go.
+
+    Attributes:
+      position: Its place among ``jax.Array.addressable_shards``, or ``WHOLE``.
+      region: The box.
+    """
+
+    position: int
+    region: Region
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Form:
+    """How an array is stored.
+
+    Attributes:
+      shape: Shape of the whole array, in elements.
+      storage: How its elements lie in the store.
+      chunk_shape: Shape of a chunk; divides the shape of every shard.
+      shards: The boxes to be written, each once however often it is replicated.
+      on_host: Whether the data can be read in host memory without a transfer.
+      value_type: What Orbax calls this kind of leaf.
+      key_impl: Implementation of the PRNG keys, when the elements are key data.
+      sharding: The sharding as Orbax records it, or ``None``.
+    """
+
+    shape: tuple[int, ...]
+    storage: Storage
+    chunk_shape: tuple[int, ...]
+    shards: tuple[Shard, ...]
+    on_host: bool
+    value_type: str
+    key_impl: str | None = None
+    sharding: str | None = None
+
+    @functools.cached_property
+    def nbytes(self) -> int:
+        """Bytes of the whole array."""
+        return math.prod(self.shape) * self.storage.carrier.itemsize
+
+    @functools.cached_property
+    def chunk_bytes(self) -> int:
+        """Bytes of one chunk, before compression."""
+        return math.prod(self.chunk_shape) * self.storage.carrier.itemsize
+
+    @functools.cached_property
+    def rows(self) -> bool:
+        """Whether every chunk is one run of bytes of its shard."""
+        return all(is_row_range(self.chunk_shape, shard.region.shape) for shard in self.shards)
+
+    @functools.cached_property
+    def chunks(self) -> tuple[tuple[Chunk, ...], ...]:
+        """The chunks of each shard, in C order."""
+        return tuple(tuple(chunks_of(s.region, self.chunk_shape)) for s in self.shards)
+
+    def slabs(self, leaf: int, limit: int) -> Iterator[tuple[Slab, int]]:
+        """Cuts the array into slabs of at most ``limit`` bytes, or one chunk, with their sizes."""
+        for number, chunks in enumerate(self.chunks):
+            for piece in pieces(len(chunks), self.chunk_bytes, limit):
+                yield Slab(leaf, number, piece.start, piece.stop), len(piece) * self.chunk_bytes
+
+
+class Source(NamedTuple):
+    """A leaf's data and how to cut it; ``value`` is a ``jax.Array`` or a ``np.ndarray``."""
+
+    value: Any
+    form: Form
+
+
+def as_bytes(array: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The bytes of a C-contiguous array, as a flat view."""
+    return array.reshape(-1).view(np.uint8)

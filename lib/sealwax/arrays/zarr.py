@@ -1,0 +1,238 @@
+"""The metadata and keys of Zarr arrays, versions 3 and 2, as TensorStore spells them."""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from sealwax.arrays import dtypes
+from sealwax.errors import CorruptionError
+
+_DType: TypeAlias = "np.dtype[Any]"
+_Shape: TypeAlias = tuple[int, ...]
+
+_LOGICAL_NAME = "sealwax_dtype"
+ZSTD_LEVEL = 3
+_ZSTD_LEVEL_V2 = 1
+
+
+class Codec(enum.Enum):
+    """How the bytes of a chunk are encoded; under Zarr v3 a CRC-32C follows in either case."""
+
+    RAW = "raw"
+    ZSTD = "zstd"
+
+
+class ZarrFormat(enum.Enum):
+    """The version of the Zarr specification."""
+
+    V3 = 3
+    V2 = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZarrArray:
+    """What the metadata of one stored array says.
+
+    Attributes:
+      shape: Shape of the array, in elements.
+      chunk_shape: Shape of every stored object.
+      dtype: The dtype; for a carried one the true one.
+      codec: How chunks are encoded; ``None`` if in a way that only TensorStore decodes.
+      format: Version of Zarr; a chunk of version 3 with a codec ends in a CRC-32C.
+    """
+
+    shape: _Shape
+    chunk_shape: _Shape
+    dtype: _DType
+    codec: Codec | None
+    format: ZarrFormat
+
+
+def metadata_key(name: str, format: ZarrFormat = ZarrFormat.V3) -> str:
+    """The key of an array's metadata in the store.
+
+    >>> metadata_key("params.w"), metadata_key("")
+    ('params.w/zarr.json', 'zarr.json')
+    """
+    file = "zarr.json" if format is ZarrFormat.V3 else ".zarray"
+    return f"{name}/{file}" if name else file
+
+
+def chunk_key(name: str, index: Sequence[int], format: ZarrFormat = ZarrFormat.V3) -> str:
+    """The key of one chunk in the store.
+
+    >>> chunk_key("w", (0, 2)), chunk_key("step", ()), chunk_key("w", (0, 2), ZarrFormat.V2)
+    ('w/c/0/2', 'step/c', 'w/0.2')
+    """
+    if format is ZarrFormat.V3:
+        file = "/".join(["c", *map(str, index)])
+    else:
+        file = ".".join(map(str, index)) or "0"
+    return f"{name}/{file}" if name else file
+
+
+@lru_cache(maxsize=4096)
+def zarr3_metadata(shape: _Shape, chunk_shape: _Shape, dtype: str, codec: Codec) -> bytes:
+    """The ``zarr.json`` of an array whose chunks carry a CRC-32C.
+
+    Args:
+      shape: Shape of the array, in elements.
+      chunk_shape: Shape of every chunk.
+      dtype: Name of the dtype; a dtype that TensorStore lacks is carried, its name kept as an
+        attribute.
+      codec: How the bytes of each chunk are encoded.
+    """
+    storage = dtypes.storage_dtype(dtype)
+    data = {
+        "chunk_grid": {
+            "configuration": {"chunk_shape": list(chunk_shape)},
+            "name": "regular",
+        },
+        "chunk_key_encoding": {"name": "default"},
+        "codecs": _codecs(codec, storage.carrier.itemsize),
+        "data_type": storage.zarr_name,
+        "fill_value": dtypes.fill_value(storage.zarr_name),
+        "node_type": "array",
+        "shape": list(shape),
+        "zarr_format": 3,
+    }
+    if storage.carried:
+        data["attributes"] = {_LOGICAL_NAME: storage.logical}
+    return _dump(data)
+
+
+@lru_cache(maxsize=4096)
+def zarr2_metadata(shape: _Shape, chunk_shape: _Shape, dtype: str, codec: Codec) -> bytes:
+    """The ``.zarray`` of an array, for readers of Zarr v2; arguments as for Zarr v3.
+
+    Version 2 has no place for a checksum, nor for the name of a carried dtype.
+    """
+    return _dump(
+        {
+            "chunks": [max(1, extent) for extent in chunk_shape],
+            "compressor": {"id": "zstd", "level": _ZSTD_LEVEL_V2} if codec is Codec.ZSTD else None,
+            "dimension_separator": ".",
+            "dtype": dtypes.storage_dtype(dtype).zarr2_name,
+            "fill_value": None,
+            "filters": None,
+            "order": "C",
+            "shape": list(shape),
+            "zarr_format": 2,
+        }
+    )
+
+
+@lru_cache(maxsize=4096)
+def parse_zarr3(data: bytes) -> ZarrArray:
+    """Reads a ``zarr.json``.
+
+    Raises:
+      CorruptionError: It is not the metadata of an array.
+      UnsupportedLeafError: The array's dtype is not known here.
+    """
+    try:
+        parsed = json.loads(data)
+        shape, chunk_shape = _shape(parsed["shape"]), _chunk_shape(parsed["chunk_grid"])
+        name = str(parsed["data_type"])
+        attributes: dict[str, Any] = parsed.get("attributes") or {}
+        logical = str(attributes.get(_LOGICAL_NAME, name))
+        codec = _recognise(parsed["codecs"]) if _is_default_grid(parsed) else None
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise _unreadable("zarr.json") from error
+    return ZarrArray(
+        shape=shape,
+        chunk_shape=chunk_shape,
+        dtype=dtypes.from_name(logical),
+        codec=codec,
+        format=ZarrFormat.V3,
+    )
+
+
+@lru_cache(maxsize=4096)
+def parse_zarr2(data: bytes) -> ZarrArray:
+    """Reads a ``.zarray``; raises as ``parse_zarr3`` does."""
+    try:
+        parsed = json.loads(data)
+        shape, chunks = _shape(parsed["shape"]), _shape(parsed["chunks"])
+        compressor, name = parsed["compressor"], str(parsed["dtype"])
+        plain = (
+            parsed["order"] == "C"
+            and not parsed.get("filters")
+            and parsed.get("dimension_separator", ".") == "."
+            and not name.startswith(">")
+        )
+        zstd = compressor is not None and compressor["id"] == "zstd"
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise _unreadable(".zarray") from error
+    codec = Codec.ZSTD if zstd else Codec.RAW if compressor is None else None
+    dtype = dtypes.from_zarr2_name(name)
+    return ZarrArray(
+        shape=shape,
+        chunk_shape=chunks,
+        dtype=dtypes.from_name(name) if dtype is None else dtype,
+        codec=codec if plain else None,
+        format=ZarrFormat.V2,
+    )
+
+
+def _codecs(codec: Codec, itemsize: int) -> list[dict[str, Any]]:
+    # TensorStore names no byte order where elements are single bytes.
+    order = {"configuration": {"endian": "little"}} if itemsize > 1 else {}
+    compress: dict[str, Any] = {
+        "configuration": {"checksum": False, "level": ZSTD_LEVEL},
+        "name": "zstd",
+    }
+    middle = [compress] if codec is Codec.ZSTD else []
+    return [{**order, "name": "bytes"}, *middle, {"name": "crc32c"}]
+
+
+def _recognise(codecs: list[dict[str, Any]]) -> Codec | None:
+    # No configuration means single bytes.
+    big = any(entry.get("configuration", {}).get("endian") == "big" for entry in codecs)
+    match [entry["name"] for entry in codecs]:
+        case ["bytes", "crc32c"] if not big:
+            return Codec.RAW
+        case ["bytes", "zstd", "crc32c"] if not big:
+            return Codec.ZSTD
+        case _:
+            return None
+
+
+def _is_default_grid(parsed: dict[str, Any]) -> bool:
+    encoding = parsed["chunk_key_encoding"]
+    separator = encoding.get("configuration", {}).get("separator", "/")
+    return (
+        encoding["name"] == "default"
+        and separator == "/"
+        and not parsed.get("storage_transformers")
+    )
+
+
+def _chunk_shape(grid: dict[str, Any]) -> _Shape:
+    if grid["name"] != "regular":
+        raise KeyError(grid["name"])
+    return _shape(grid["configuration"]["chunk_shape"])
+
+
+def _shape(values: list[int]) -> _Shape:
+    return tuple(map(int, values))
+
+
+def _unreadable(file: str) -> CorruptionError:
+    return CorruptionError(
+        "The metadata of an array cannot be read",
+        expected=f"a Zarr {file}",
+        found="something else",
+        hint="The checkpoint is damaged, or was written by a newer version.",
+    )
+
+
+def _dump(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

@@ -1,0 +1,117 @@
+"""Settings that cannot act yet: using one raises, so that none is ignored in silence.
+
+``LATER`` is the whole truth: removing a line declares that the setting acts. A name may be that of
+a field or of a group.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal, final
+
+from sealwax.errors import OptionUnavailableError
+from sealwax.frozen import same
+from sealwax.options import DEFAULTS, AtomicityMode, CheckpointLayout, Options
+
+Operation = Literal["save", "load", "delete"]
+
+
+@final
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Later:
+    """One setting that cannot act yet.
+
+    Attributes:
+      operations: The operations on which it would act.
+      needs: What has to be there for it to act.
+      values: The values that cannot act; ``None`` for all but the default.
+    """
+
+    operations: frozenset[Operation]
+    needs: str
+    values: frozenset[object] | None = None
+
+
+def _later(operations: frozenset[Operation], needs: str, *values: object) -> Later:
+    return Later(operations=operations, needs=needs, values=frozenset(values) if values else None)
+
+
+_SAVE = frozenset[Operation]({"save"})
+_LOAD = frozenset[Operation]({"load"})
+_DELETE = frozenset[Operation]({"delete"})
+_BOTH = _SAVE | _LOAD
+_RICH_TYPES = "structure records of tuples and named tuples"
+_REPLICAS = "writing replicas in slices"
+_BROADCAST = "broadcasts between replicas"
+_PROCESSES = "more than one process"
+_REGULATOR = "a regulator of the transfer budget"
+_TRANSFERS = "an order of transfers"
+_SAFETENSORS = "the safetensors layout"
+_COMMIT_FILES = "commit files"
+
+LATER: dict[str, Later] = {
+    "pytree.saving.pytree_metadata_options.support_rich_types": _later(_BOTH, _RICH_TYPES),
+    "pytree.loading.partial_load": _later(_LOAD, "loading a part of a tree"),
+    "array.saving.use_ocdbt": _later(_SAVE, "one directory per leaf"),
+    "array.saving.use_zarr3": _later(_SAVE, "writing Zarr v2"),
+    "array.saving.storage_options.dtype": _later(_SAVE, "casting on save"),
+    "array.saving.storage_options.chunk_byte_size": _later(_SAVE, "a choice of chunks"),
+    "array.saving.storage_options.shard_axes": _later(_SAVE, "a choice of chunks"),
+    "array.saving.scoped_storage_options_creator": _later(_SAVE, "storage options per leaf"),
+    "array.saving.ocdbt_target_data_file_size": _later(_SAVE, "splitting data files"),
+    "array.saving.enable_pinned_host_transfer": _later(_SAVE, "pinned host memory", True),
+    "array.saving.use_replica_parallel": _later(_SAVE, _REPLICAS, True),
+    "array.saving.min_slice_bytes_for_replica_parallel": _later(_SAVE, _REPLICAS),
+    "array.saving.max_replicas_for_replica_parallel": _later(_SAVE, _REPLICAS),
+    "array.saving.enable_replica_parallel_separate_folder": _later(_SAVE, _REPLICAS),
+    "array.saving.array_metadata_store": _later(_SAVE, "checkpoints without array metadata"),
+    "array.loading.enable_padding_and_truncation": _later(_LOAD, "padding and truncation"),
+    "array.loading.raise_array_data_missing_error": _later(_LOAD, "zeros for missing chunks"),
+    "array.loading.use_load_and_broadcast": _later(_LOAD, _BROADCAST),
+    "array.loading.load_and_broadcast_options": _later(_LOAD, _BROADCAST),
+    "multiprocessing.primary_host": _later(_BOTH, _PROCESSES),
+    "multiprocessing.active_processes": _later(_BOTH, _PROCESSES),
+    "multiprocessing.barrier_sync_key_prefix": _later(_BOTH, _PROCESSES),
+    "file.skip_sync_file_validations": _later(_SAVE, "saving without looking first"),
+    "checkpointables.registry": _later(_BOTH, "handlers of your own"),
+    "pathways.checkpointing_impl": _later(_BOTH, "a Pathways backend"),
+    "checkpoint_layout": _later(_BOTH, _SAFETENSORS, CheckpointLayout.SAFETENSORS),
+    "deletion.gcs_deletion_options.todelete_full_path": _later(_DELETE, "Google Cloud Storage"),
+    "memory.regulator_options": _later(_SAVE, _REGULATOR),
+    "memory.expected_surge_bytes": _later(_SAVE, _REGULATOR),
+    "memory.is_prioritized_key_fn": _later(_SAVE, _TRANSFERS),
+    "memory.serialization_status_callback": _later(_SAVE, _TRANSFERS),
+    "safetensors.max_over_read_ratio": _later(_LOAD, _SAFETENSORS),
+    "safetensors.read_chunk_bytes": _later(_LOAD, _SAFETENSORS),
+    "atomicity.mode": _later(_BOTH, _COMMIT_FILES, AtomicityMode.COMMIT_FILE),
+    "atomicity.allow_legacy_atomic_rename": _later(_LOAD, _COMMIT_FILES),
+}
+
+
+def unavailable(options: Options, operation: Operation) -> OptionUnavailableError | None:
+    """Returns the error for the first setting that would have to act on ``operation`` and cannot.
+
+    >>> from sealwax.context import Context
+    >>> unavailable(Context().options, "save") is None
+    True
+    """
+    if options is DEFAULTS:
+        return None
+    for name, later in LATER.items():
+        value, default = _at(options, name), _at(DEFAULTS, name)
+        cannot = not same(value, default) if later.values is None else value in later.values
+        if operation in later.operations and cannot:
+            return OptionUnavailableError(
+                f"Option {name!r} cannot act on a {operation} yet; it needs {later.needs}",
+                expected=repr(default),
+                found=repr(value),
+                hint=f"Leave {name!r} at its default.",
+            )
+    return None
+
+
+def _at(options: Options, name: str) -> Any:
+    value: Any = options
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value

@@ -1,0 +1,8 @@
+"""Effect handlers: watch, change or break what operations do."""
+
+from sealwax.runtime.handlers import Forward as Forward
+from sealwax.runtime.handlers import Handler as Handler
+from sealwax.runtime.inject import Inject as Inject
+from sealwax.runtime.inject import inject as inject
+from sealwax.runtime.record import Record as Record
+from sealwax.runtime.record import record as record

@@ -1,0 +1,168 @@
+"""A plan: an immutable graph of effects, in the order in which they may happen."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from sealwax.effects.vocabulary import (
+    Derive,
+    Effect,
+    From,
+    Place,
+    Probe,
+    ReadBatch,
+    ReadRegions,
+    Stage,
+    WriteBatch,
+)
+from sealwax.effects.wording import count, sentence, size
+
+SOURCES = -1
+"""The step number that stands for what the operation was called with."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One effect of a plan.
+
+    Attributes:
+      number: Position in the plan; a step only ever depends on smaller numbers.
+      effect: What is to happen.
+      after: Steps that must have happened before, besides those whose results are used.
+      writes: Bytes that reach storage.
+      reads: Bytes that are read from storage.
+      holds: Bytes of host memory that the result keeps until its last user is done.
+      staging: Whether the caller must wait for this step before it may go on.
+    """
+
+    number: int
+    effect: Effect
+    after: tuple[int, ...] = ()
+    writes: int = 0
+    reads: int = 0
+    holds: int = 0
+    staging: bool = False
+
+    @property
+    def needs(self) -> frozenset[int]:
+        """The steps that must be done before this one starts."""
+        return frozenset(self.after) | {n for n in uses(self.effect) if n != SOURCES}
+
+
+def uses(effect: Effect) -> Iterator[int]:
+    """The numbers of the steps whose results an effect contains."""
+    for field in dataclasses.fields(effect):
+        value = getattr(effect, field.name)
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, From):
+                yield item.step
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What an operation will do, before it does it.
+
+    A plan is a value: it can be printed, compared, counted and asserted on. ``steps`` make the
+    operation; ``undo`` clears up when a step before ``seal`` fails; ``result`` numbers the step
+    whose result the operation returns, and ``names`` are the leaves that slabs count.
+
+    >>> from sealwax.effects import MakeDirectory, Plan, Step
+    >>> plan = Plan(
+    ...     title="example",
+    ...     path="/ckpt",
+    ...     steps=(Step(number=0, effect=MakeDirectory(path="/ckpt")),),
+    ... )
+    >>> plan.effects, plan.bytes
+    (1, 0)
+    """
+
+    title: str
+    path: str
+    steps: tuple[Step, ...]
+    undo: tuple[Effect, ...] = ()
+    seal: int | None = None
+    result: int | None = None
+    names: tuple[str, ...] = ()
+    host_budget: int | None = None
+
+    @property
+    def effects(self) -> int:
+        """The number of effects that will be performed; pure steps do not count."""
+        return sum(not isinstance(step.effect, Derive) for step in self.steps)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that will be written or read, before compression."""
+        return sum(step.writes + step.reads for step in self.steps)
+
+    @property
+    def peak_host_bytes(self) -> int:
+        """The most host memory that the operation will hold, beside what it was given.
+
+        Results are held from the step that makes them to the last one that uses them; within a
+        byte budget the rest waits.
+        """
+        held = sum(step.holds for step in self.steps)
+        if self.host_budget is None:
+            return held
+        largest = max((step.holds for step in self.steps), default=0)
+        return min(held, max(self.host_budget, largest))
+
+    def leaves_of(self, step: Step) -> tuple[str, ...]:
+        """The names of the leaves whose data a step moves."""
+        match step.effect:
+            case Stage(slabs=slabs) | Probe(slabs=slabs) | WriteBatch(slabs=slabs):
+                return tuple(dict.fromkeys(self.names[slab.leaf] for slab in slabs))
+            case ReadBatch(leaves=leaves) | ReadRegions(leaves=leaves):
+                return leaves
+            case Place(arrays=arrays):
+                return tuple(array.leaf for array in arrays)
+            case _:
+                return ()
+
+    def __str__(self) -> str:
+        return table(self)
+
+
+def table(plan: Plan, limit: int = 40) -> str:
+    """Draws a plan as a table; long plans are cut in the middle."""
+    rows = [_row(step, plan) for step in plan.steps]
+    if len(rows) > limit:
+        half = limit // 2
+        gap = ("", f"... {len(rows) - 2 * half} more steps ...", "", "")
+        rows = [*rows[:half], gap, *rows[-half:]]
+    head = ("#", "effect", "bytes", "after")
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(4)]
+    lines = [
+        f"{plan.title}: {plan.path}",
+        f"{count(len(plan.names), 'leaf')}, {count(plan.effects, 'effect')}, {size(plan.bytes)}, "
+        f"at most {size(plan.peak_host_bytes)} of host memory",
+        "",
+    ]
+    for row in (head, tuple("-" * w for w in widths), *rows):
+        number, what, amount, after = row
+        lines.append(
+            f"{number:>{widths[0]}}  {what:<{widths[1]}}  {amount:>{widths[2]}}  {after}".rstrip()
+        )
+    return "\n".join(lines)
+
+
+def _row(step: Step, plan: Plan) -> tuple[str, str, str, str]:
+    amount = step.writes + step.reads
+    return (
+        str(step.number),
+        sentence(step.effect, plan.names),
+        size(amount) if amount else "",
+        _ranges(sorted(step.needs)),
+    )
+
+
+def _ranges(numbers: list[int]) -> str:
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return " ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs)

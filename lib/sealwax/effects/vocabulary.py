@@ -1,0 +1,309 @@
+"""What an operation may do to the world, as values.
+
+An effect says *what* is to happen, never *how*: handlers in ``sealwax.runtime`` give it its
+meaning. Its granularity follows cost: a thousand small arrays are one ``WriteBatch``, one huge
+array is several. A field of type ``Later`` holds either the value itself or a ``From`` that
+names the step of the plan whose result it will be; handlers only ever see the value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+_frozen = dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+
+
+@_frozen
+class From(Generic[T]):
+    """The result of an earlier step of the plan, or the part of it that has a name."""
+
+    step: int
+    part: str | None = None
+
+
+Later: TypeAlias = T | From[T]
+
+
+class Entry(enum.Enum):
+    """What a path names."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symbolic link"
+    OTHER = "special file"
+
+
+class Slab(NamedTuple):
+    """A run of chunks of one shard of one leaf: the unit in which array data moves.
+
+    ``first`` and ``last`` (exclusive) count the chunks of the shard in C order.
+    """
+
+    leaf: int
+    shard: int
+    first: int
+    last: int
+
+
+class Stored(NamedTuple):
+    """Where one chunk was written: chunk ``index`` of ``leaf``, in ``file``."""
+
+    leaf: int
+    index: tuple[int, ...]
+    file: str
+    offset: int
+    length: int
+    crc32c: int
+
+
+class Fetch(NamedTuple):
+    """One chunk to be read: ``length`` bytes at ``offset`` of ``file``, payload then CRC-32C.
+
+    ``target`` counts the buffers of the batch; ``payload`` is the number of bytes before the
+    checksum when the chunk is stored as it is, and 0 when it is compressed. ``source`` and
+    ``destination`` select the part of the chunk and of the target that correspond; both are
+    ``None`` when the payload is a contiguous run that starts at byte ``start`` of the target.
+    """
+
+    target: int
+    file: str
+    offset: int
+    length: int
+    payload: int
+    start: int
+    chunk_shape: tuple[int, ...] = ()
+    source: tuple[slice, ...] | None = None
+    destination: tuple[slice, ...] | None = None
+
+
+class Buffer(NamedTuple):
+    """A host buffer to be filled: one shard of one leaf."""
+
+    leaf: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+# Effects that only look.
+
+
+@_frozen
+class Look:
+    """What is at ``path``; the answer is an ``Entry``, or ``None`` for nothing."""
+
+    path: str
+
+
+@_frozen
+class ListDirectory:
+    """The names in the directory ``path``, sorted."""
+
+    path: str
+
+
+@_frozen
+class ReadFile:
+    """The bytes of the file ``path``, or ``None`` when there is none."""
+
+    path: str
+
+
+@_frozen
+class Now:
+    """The time, in nanoseconds since the epoch."""
+
+
+@_frozen
+class Token:
+    """Thirty-two random hexadecimal digits."""
+
+
+@_frozen
+class ReadEntries:
+    """The values of ``keys`` in the key-value database in ``directory``; ``None`` if absent."""
+
+    directory: str
+    keys: tuple[str, ...]
+    database: bool
+
+
+# Effects that act on files and directories.
+
+
+@_frozen
+class MakeDirectory:
+    """A new directory. ``lease`` marks it as in use until the operation ends or dies."""
+
+    path: str
+    mode: int | None = None
+    parents: bool = False
+    lease: bool = False
+
+
+@_frozen
+class WriteFile:
+    """A new file with these bytes, on stable storage when ``sync``."""
+
+    path: str
+    content: Later[bytes]
+    sync: bool = True
+
+
+@_frozen
+class SyncDirectory:
+    """The entries of a directory are brought to stable storage."""
+
+    path: str
+
+
+@_frozen
+class Rename:
+    """``source`` becomes ``target``, which must not exist."""
+
+    source: str
+    target: str
+
+
+@_frozen
+class Exchange:
+    """``first`` and ``second``, which both exist, change places in one step."""
+
+    first: str
+    second: str
+
+
+@_frozen
+class RemoveTree:
+    """A directory and everything below it is removed. ``abandoned`` spares one in use."""
+
+    path: str
+    abandoned: bool = False
+
+
+# Effects on array data.
+
+
+@_frozen
+class Stage:
+    """Brings slabs to the host. ``copy`` makes buffers that the caller cannot change."""
+
+    slabs: tuple[Slab, ...]
+    leaves: Later[Sequence[Any]]
+    copy: bool
+    nbytes: int
+
+
+@_frozen
+class Probe:
+    """Looks at staged data and tells which of the candidate leaves it pays to compress."""
+
+    slabs: tuple[Slab, ...]
+    candidates: frozenset[int]
+    buffers: Later[Sequence[np.ndarray[Any, Any]]]
+
+
+@_frozen
+class WriteBatch:
+    """Encodes slabs chunk by chunk into one new file; the answer is a list of ``Stored``."""
+
+    path: str
+    name: str
+    slabs: tuple[Slab, ...]
+    leaves: Later[Sequence[Any]]
+    buffers: Later[Sequence[np.ndarray[Any, Any]]]
+    compressed: tuple[Later[frozenset[int]], ...]
+    nbytes: int
+    sync: bool = True
+
+
+@_frozen
+class Allocate:
+    """Makes host buffers to read into."""
+
+    buffers: tuple[Buffer, ...]
+
+
+@_frozen
+class ReadBatch:
+    """Reads chunks into buffers, checking each against its checksum when ``verify``."""
+
+    directory: str
+    fetches: tuple[Fetch, ...]
+    leaves: tuple[str, ...]
+    buffers: Later[Sequence[np.ndarray[Any, Any]]]
+    nbytes: int
+    verify: bool = True
+
+
+@_frozen
+class ReadRegions:
+    """Reads regions of foreign arrays into buffers, through the driver that knows them."""
+
+    directory: str
+    database: bool
+    driver: str
+    leaves: tuple[str, ...]
+    regions: tuple[tuple[slice, ...], ...]
+    targets: tuple[int, ...]
+    buffers: Later[Sequence[np.ndarray[Any, Any]]]
+    fill_missing: bool
+    nbytes: int
+
+
+class Placement(NamedTuple):
+    """One JAX array: its shape, dtype, sharding and the buffer that each device takes."""
+
+    leaf: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    sharding: Any
+    parts: tuple[tuple[int, Any], ...]
+    key_impl: str | None = None
+
+
+@_frozen
+class Place:
+    """Puts filled buffers on devices, one list of (buffer, device) for each array."""
+
+    arrays: tuple[Placement, ...]
+    buffers: Later[Sequence[np.ndarray[Any, Any]]]
+    default_device: Any = None
+    x64: bool = False
+
+
+@_frozen
+class Derive:
+    """A pure function of earlier results. It touches nothing, and no handler sees it."""
+
+    name: str
+    function: Callable[..., Any]
+    inputs: tuple[Later[Any], ...]
+
+
+@_frozen
+class Call:
+    """A function of the user's."""
+
+    name: str
+    function: Callable[[], object]
+
+
+Observation: TypeAlias = Look | ListDirectory | ReadFile | Now | Token | ReadEntries
+FileEffect: TypeAlias = (
+    MakeDirectory | WriteFile | SyncDirectory | Rename | Exchange | RemoveTree
+)
+DataEffect: TypeAlias = (
+    Stage | Probe | WriteBatch | Allocate | ReadBatch | ReadRegions | Place
+)
+Effect: TypeAlias = Observation | FileEffect | DataEffect | Derive | Call

@@ -1,0 +1,265 @@
+"""Every error that a user of sealwax can see, in one tree.
+
+::
+
+    SealwaxError
+    ├── OptionError                  a setting is wrong
+    │   ├── UnknownOptionError       also AttributeError
+    │   ├── OptionTypeError          also TypeError
+    │   ├── OptionValueError         also ValueError
+    │   ├── FrozenOptionError        also dataclasses.FrozenInstanceError
+    │   └── OptionUnavailableError   also RuntimeError
+    ├── LeafError                    a leaf cannot be stored or restored
+    │   ├── UnsupportedLeafError     also TypeError and ValueError
+    │   ├── NameCollisionError       also ValueError
+    │   └── LeafMismatchError        also ValueError
+    ├── TreeMismatchError            also ValueError
+    ├── CheckpointNotFoundError      also FileNotFoundError
+    ├── CheckpointExistsError        also FileExistsError and ValueError
+    ├── InvalidLayoutError           also ValueError
+    ├── InvalidPathError             also ValueError
+    ├── InvalidMetadataError         also TypeError and ValueError
+    ├── CorruptionError              also OSError
+    ├── StorageError                 also OSError, with the original errno
+    │   └── SealError                the step that makes a checkpoint visible failed
+    ├── OperationTimeoutError        also TimeoutError
+    ├── OperationCancelledError      also RuntimeError
+    └── InternalError                also RuntimeError; a bug in sealwax
+
+Every error carries what happened, the leaf, the path, what was expected and found, and what to
+do. Its text is those parts in that order, and never the internals of a storage layer: those are
+kept as ``__cause__``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Self, TypeVar
+
+
+class SealwaxError(Exception):
+    """The root of every error that sealwax raises on purpose.
+
+    Attributes:
+      what: What happened, as one clause.
+      leaf: Name of the leaf concerned, or ``None``.
+      path: Path concerned, or ``None``.
+      expected: What would have been right, or ``None``.
+      found: What was there instead, or ``None``.
+      hint: What to do about it, or ``None``.
+    """
+
+    what: str
+    leaf: str | None
+    path: str | None
+    expected: str | None
+    found: str | None
+    hint: str | None
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        leaf: str | None = None,
+        path: object = None,
+        expected: str | None = None,
+        found: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.leaf = leaf
+        self.path = None if path is None else str(path)
+        self.expected = expected
+        self.found = found
+        self.hint = hint
+
+    def __str__(self) -> str:
+        where = [f"leaf {self.leaf!r}"] if self.leaf is not None else []
+        where += [f"path {self.path!r}"] if self.path is not None else []
+        text = self.what + (f" ({', '.join(where)})" if where else "")
+        text = text if text.endswith((".", "!", "?")) else text + "."
+        difference = [f"expected {self.expected}"] if self.expected is not None else []
+        difference += [f"found {self.found}"] if self.found is not None else []
+        if difference:
+            joined = ", ".join(difference)
+            text += f" {joined[0].upper()}{joined[1:]}."
+        return text if self.hint is None else f"{text} {self.hint}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.what, self.__dict__.copy())
+
+    def located(self, *, leaf: str | None = None, path: object = None) -> Self:
+        """Fills in the leaf and the path where they are not known yet, and returns the error."""
+        self.leaf = leaf if self.leaf is None else self.leaf
+        self.path = str(path) if self.path is None and path is not None else self.path
+        return self
+
+
+_E = TypeVar("_E", bound=SealwaxError)
+
+
+def _rebuild(kind: type[_E], what: str, state: dict[str, object]) -> _E:
+    error = kind(what)
+    error.__dict__.update(state)
+    return error
+
+
+class OptionError(SealwaxError):
+    """A setting is wrong, or was changed in a way that settings do not allow."""
+
+
+class UnknownOptionError(OptionError, AttributeError):
+    """No option has this name."""
+
+
+class OptionTypeError(OptionError, TypeError):
+    """An option was given a value of the wrong type."""
+
+
+class OptionValueError(OptionError, ValueError):
+    """An option was given a value outside its range."""
+
+
+class FrozenOptionError(OptionError, dataclasses.FrozenInstanceError):
+    """A field of an option group that belongs to no context was assigned to."""
+
+
+class OptionUnavailableError(OptionError, RuntimeError):
+    """An option asks for something that this version, machine or backend cannot do."""
+
+
+class LeafError(SealwaxError):
+    """A leaf cannot be stored or restored."""
+
+
+class UnsupportedLeafError(LeafError, TypeError, ValueError):
+    """No checkpoint can hold a leaf of this type or dtype."""
+
+
+class NameCollisionError(LeafError, ValueError):
+    """Two leaves would be stored under one name."""
+
+
+class LeafMismatchError(LeafError, ValueError):
+    """A stored leaf does not fit what the template asks for."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One place where two trees have something, but not the same kind of thing.
+
+    Attributes:
+      name: Name of the leaf or subtree; empty for the root.
+      expected: What the template has there.
+      found: What the checkpoint has there.
+    """
+
+    name: str
+    expected: str
+    found: str
+
+
+class TreeMismatchError(SealwaxError, ValueError):
+    """Two trees do not fit together, such as a template and a checkpoint.
+
+    Attributes:
+      missing: Names of leaves that the template has and the checkpoint has not.
+      unexpected: Names of leaves that the checkpoint has and the template has not.
+      different: Places at which both have something, but of different kinds.
+      lines: The three lists, shortened, as they are shown.
+    """
+
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    different: tuple[Difference, ...]
+    lines: tuple[str, ...]
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        missing: tuple[str, ...] = (),
+        unexpected: tuple[str, ...] = (),
+        different: tuple[Difference, ...] = (),
+        lines: tuple[str, ...] = (),
+        leaf: str | None = None,
+        path: object = None,
+        expected: str | None = None,
+        found: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(what, leaf=leaf, path=path, expected=expected, found=found, hint=hint)
+        self.missing = missing
+        self.unexpected = unexpected
+        self.different = different
+        self.lines = lines
+
+    def __str__(self) -> str:
+        if not self.lines:
+            return super().__str__()
+        where = f" (path {self.path!r})" if self.path is not None else ""
+        last = () if self.hint is None else (self.hint,)
+        return "\n".join((f"{self.what}{where}", *self.lines, *last))
+
+
+class CheckpointNotFoundError(SealwaxError, FileNotFoundError):
+    """There is nothing at the path."""
+
+
+class CheckpointExistsError(SealwaxError, FileExistsError, ValueError):
+    """Something is at the path already."""
+
+
+class InvalidLayoutError(SealwaxError, ValueError):
+    """What is at the path is not a checkpoint, or not the one that was asked for."""
+
+
+class InvalidPathError(SealwaxError, ValueError):
+    """The path cannot hold a checkpoint."""
+
+
+class InvalidMetadataError(SealwaxError, TypeError, ValueError):
+    """Custom metadata cannot be stored."""
+
+
+class CorruptionError(SealwaxError, OSError):
+    """Stored bytes are not those that were written."""
+
+
+class StorageError(SealwaxError, OSError):
+    """The file system or store refused an operation; ``errno`` is the original one."""
+
+    @classmethod
+    def from_os_error(
+        cls, error: OSError, what: str, *, leaf: str | None = None, path: object = None
+    ) -> Self:
+        """Makes a storage error that keeps ``error``'s number, text and file name."""
+        reason = error.strerror or str(error) or type(error).__name__
+        made = cls(f"{what}: {reason}", leaf=leaf, path=path, hint=_ADVICE.get(error.errno or 0))
+        made.errno, made.strerror, made.filename = error.errno, reason, error.filename
+        return made
+
+
+class SealError(StorageError):
+    """The step that makes a checkpoint visible failed."""
+
+
+class OperationTimeoutError(SealwaxError, TimeoutError):
+    """A deadline passed."""
+
+
+class OperationCancelledError(SealwaxError, RuntimeError):
+    """The operation was cancelled before it was committed."""
+
+
+class InternalError(SealwaxError, RuntimeError):
+    """Something that cannot happen did: please report it, with the traceback."""
+
+
+_ADVICE: dict[int, str] = {
+    13: "Check the permissions of the directory.",
+    28: "Free some space, or save to another disk; nothing was left behind.",
+    30: "The file system is mounted read-only: save somewhere else.",
+    122: "The disk quota is used up: free some space, or save somewhere else.",
+}

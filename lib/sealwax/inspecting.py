@@ -1,0 +1,91 @@
+"""Looking at checkpoints without loading them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sealwax.context import Context, resolve
+from sealwax.effects import ReadFile
+from sealwax.layouts import orbax
+from sealwax.layouts.detect import choose_item, is_checkpoint
+from sealwax.checkpoint_metadata import CheckpointMetadata, tree_metadata
+from sealwax.options import Options
+from sealwax.paths import absolute
+from sealwax.planning import names
+from sealwax.runtime import background
+from sealwax.runtime.observe import find, raised, read_contents, read_manifest
+from sealwax.runtime.operation import Operation
+
+
+class Inspect:
+    """One look at a checkpoint, captured."""
+
+    def __init__(self, path: object, item: str | None, context: Context | Options | None) -> None:
+        self.item = item
+        self.operation = Operation(path=absolute(path), options=resolve(context))
+
+    async def metadata(self) -> CheckpointMetadata[Any]:
+        """What is known of the checkpoint and of one item's tree."""
+        path = self.operation.path
+        async with self.operation.performing() as perform:
+            found = await find(perform, path)
+            item = raised(choose_item(found, self.item))
+            contents = await read_contents(perform, found, item)
+            where = names.join(path, orbax.CHECKPOINT_METADATA)
+            facts = orbax.read_checkpoint_metadata(await perform(ReadFile(path=where)), where)
+            root = await read_manifest(perform, path)
+        return CheckpointMetadata(
+            path=self.operation.options.file.path_class(path),
+            metadata=tree_metadata(contents),
+            init_timestamp_nsecs=facts.init_timestamp_nsecs,
+            commit_timestamp_nsecs=facts.commit_timestamp_nsecs,
+            custom_metadata=facts.custom_metadata,
+            settings={} if root is None else root.settings,
+        )
+
+    async def is_checkpoint(self) -> bool:
+        """Whether a finished checkpoint is at the path."""
+        async with self.operation.performing() as perform:
+            return is_checkpoint(await find(perform, self.operation.path))
+
+
+def metadata(
+    path: object,
+    checkpointable_name: str | None = orbax.AUTO,
+    *,
+    context: Context | Options | None = None,
+) -> CheckpointMetadata[Any]:
+    """Tells what a checkpoint holds, without reading its arrays.
+
+    Args:
+      path: Directory of the checkpoint.
+      checkpointable_name: Name of the item, or ``"AUTO"`` for the first that holds a tree.
+      context: Settings to use instead of the current ones.
+
+    Returns:
+      The tree with shapes, dtypes and shardings for arrays, and what else is recorded. It can be
+      passed to ``load`` as a template.
+
+    Raises:
+      CheckpointNotFoundError: Nothing is at ``path``.
+      InvalidLayoutError: What is there is not a checkpoint, or has no such item.
+
+    >>> import numpy as np, sealwax as ocp
+    >>> path = getfixture("tmp_path") / "ckpt"
+    >>> ocp.save(path, {"w": np.zeros((2, 3))}, custom_metadata={"run": 1})
+    >>> found = ocp.metadata(path)
+    >>> found.metadata["w"].shape, found.custom_metadata
+    ((2, 3), {'run': 1})
+    """
+    look = Inspect(path, checkpointable_name, context)
+    return background.run(look.metadata, "metadata")
+
+
+def is_orbax_checkpoint(path: object, *, context: Context | Options | None = None) -> bool:
+    """Whether a finished checkpoint, of Orbax or of sealwax, is at ``path``.
+
+    >>> import sealwax as ocp
+    >>> ocp.is_orbax_checkpoint(getfixture("tmp_path"))
+    False
+    """
+    return background.run(Inspect(path, orbax.AUTO, context).is_checkpoint, "is_orbax_checkpoint")

@@ -1,0 +1,1 @@
+"""What each format's files hold: pure functions between values and bytes."""

@@ -1,0 +1,178 @@
+"""Which item of a directory to load, or why the directory is not a checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+
+from returns.result import Failure, Result, Success
+
+from sealwax.effects import Entry
+from sealwax.errors import CheckpointNotFoundError, InvalidLayoutError, SealwaxError
+from sealwax.layouts import manifest, orbax
+
+_MARKERS = frozenset(
+    {orbax.INDICATOR, orbax.CHECKPOINT_METADATA, orbax.TREE_METADATA, manifest.NAME}
+)
+_SHOWN = 5
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What is at a path that is to be loaded.
+
+    Attributes:
+      path: The path.
+      entry: What it names, or ``None`` for nothing.
+      names: What is in the directory.
+      items: For each directory in it, what is in there.
+      above: What is beside it.
+    """
+
+    path: str
+    entry: Entry | None
+    names: tuple[str, ...] = ()
+    items: Mapping[str, tuple[str, ...]] = dataclasses.field(
+        default_factory=dict[str, tuple[str, ...]]
+    )
+    above: tuple[str, ...] = ()
+
+
+def is_checkpoint(found: Found) -> bool:
+    """Whether the directory is a finished checkpoint, by its markers and not by its name alone.
+
+    >>> is_checkpoint(Found(path="/x", entry=Entry.DIRECTORY, names=("a.txt",)))
+    False
+    """
+    if found.entry is not Entry.DIRECTORY or _unfinished(found) or _inside(found):
+        return False
+    return not _MARKERS.isdisjoint(found.names)
+
+
+def choose_item(found: Found, wanted: str | None) -> Result[str, SealwaxError]:
+    """The item to load: the one that is wanted, or with ``AUTO`` the one that holds a tree.
+
+    Args:
+      found: What is at the path.
+      wanted: A name, ``"AUTO"``, or ``None`` for a checkpoint that has no items.
+
+    Returns:
+      The item's name, empty for a flat checkpoint; else an error that says what is there instead.
+    """
+    problem = _not_a_checkpoint(found)
+    if problem is not None:
+        return Failure(problem)
+    trees = trees_in(found)
+    flat = orbax.TREE_METADATA in found.names
+    match wanted:
+        case None:
+            return Success("") if flat else Failure(_no_tree(found, "no tree of its own", trees))
+        case orbax.AUTO if trees:
+            return Success(trees[0])
+        case orbax.AUTO if flat:
+            return Success("")
+        case orbax.AUTO:
+            return Failure(_no_tree(found, "no tree that could be loaded", trees))
+        case _ if wanted in trees:
+            return Success(wanted)
+        case _:
+            return Failure(_no_tree(found, f"no tree named {wanted!r}", trees, wanted))
+
+
+def trees_in(found: Found) -> list[str]:
+    """The items that hold a tree, the default one first."""
+    trees = [
+        name
+        for name, inside in found.items.items()
+        if name not in orbax.RESERVED
+        and not {orbax.TREE_METADATA, manifest.NAME}.isdisjoint(inside)
+    ]
+    return sorted(trees, key=lambda name: (name != orbax.DEFAULT_ITEM, name))
+
+
+def _not_a_checkpoint(found: Found) -> SealwaxError | None:
+    match found.entry:
+        case None:
+            return _nothing(found)
+        case Entry.DIRECTORY:
+            pass
+        case other:
+            return InvalidLayoutError(
+                f"A {other.value} is at the path, not a checkpoint", path=found.path
+            )
+    if _unfinished(found):
+        return InvalidLayoutError(
+            "This is a checkpoint that was not finished",
+            path=found.path,
+            hint="Load another one; the next save to the same place removes what sealwax left.",
+        )
+    if _inside(found):
+        parent, _, item = found.path.rpartition("/")
+        return InvalidLayoutError(
+            "This is an item inside a checkpoint, not a checkpoint",
+            path=found.path,
+            hint=f"Load {parent!r} with checkpointable_name={item!r}.",
+        )
+    steps = [name for name, inside in found.items.items() if not _MARKERS.isdisjoint(inside)]
+    if _MARKERS.isdisjoint(found.names) and not trees_in(found):
+        if steps:
+            shown = ", ".join(map(repr, steps[-_SHOWN:]))
+            return InvalidLayoutError(
+                f"This directory is not a checkpoint but holds {len(steps)} of them",
+                path=found.path,
+                hint=f"Load one of them, by its path: {shown}"
+                + (f" and {len(steps) - _SHOWN} earlier ones." if len(steps) > _SHOWN else "."),
+            )
+        return InvalidLayoutError(
+            "This directory is not a checkpoint",
+            path=found.path,
+            expected="a file such as _CHECKPOINT_METADATA in it",
+            found="an empty directory" if not found.names else _list(found.names),
+        )
+    return None
+
+
+def _unfinished(found: Found) -> bool:
+    return orbax.TEMPORARY in found.path.rpartition("/")[2]
+
+
+def _inside(found: Found) -> bool:
+    own = {orbax.INDICATOR, orbax.CHECKPOINT_METADATA}
+    return orbax.CHECKPOINT_METADATA in found.above and own.isdisjoint(found.names)
+
+
+def _nothing(found: Found) -> SealwaxError:
+    name = found.path.rpartition("/")[2]
+    saving = [other for other in found.above if other.startswith(f"{name}{orbax.TEMPORARY}")]
+    if saving:
+        hint = "A save to this path is under way, or was interrupted: wait for it, or save again."
+    else:
+        near = difflib.get_close_matches(name, found.above, n=1)
+        hint = f"Did you mean {near[0]!r}, which is beside it?" if near else "Check the path."
+    return CheckpointNotFoundError("There is nothing at the path", path=found.path, hint=hint)
+
+
+def _no_tree(
+    found: Found, what: str, trees: list[str], wanted: str | None = None
+) -> InvalidLayoutError:
+    if not trees:
+        return InvalidLayoutError(
+            f"The checkpoint has {what}",
+            path=found.path,
+            expected="an item with a file _METADATA",
+            found=_list(tuple(found.items)) if found.items else "no items",
+        )
+    near = difflib.get_close_matches(wanted, trees, n=1) if wanted else []
+    guess = f"Did you mean {near[0]!r}? " if near else ""
+    return InvalidLayoutError(
+        f"The checkpoint has {what}",
+        path=found.path,
+        found=_list(tuple(trees)),
+        hint=f'{guess}Pass one of these as checkpointable_name, or "AUTO" for the first.',
+    )
+
+
+def _list(names: tuple[str, ...]) -> str:
+    shown = ", ".join(map(repr, names[:_SHOWN]))
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

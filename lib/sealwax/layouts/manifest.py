@@ -1,0 +1,132 @@
+"""The manifest: what sealwax keeps beside Orbax's files.
+
+Every item has one, with the structure of its tree, where each chunk lies and its checksum; the
+checkpoint has one, with the settings that wrote it and the size and checksum of every other
+metadata file. Both are one line of JSON followed by a line with its own CRC-32C, so that a
+manifest that was cut or changed is noticed at any byte.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from sealwax.checksum import crc32c
+from sealwax.errors import CorruptionError, InvalidLayoutError
+
+NAME = "_SEALWAX"
+VERSION = 1
+
+Digest = tuple[int, int]
+"""Size in bytes and CRC-32C of a file."""
+
+
+class Form(msgspec.Struct, array_like=True, frozen=True):
+    """How arrays of one kind are stored; leaves refer to it by number."""
+
+    value_type: str
+    dtype: str
+    shape: tuple[int, ...]
+    chunk_shape: tuple[int, ...]
+    codec: str
+    key_impl: str | None = None
+    sharding: str | None = None
+
+
+class Row(msgspec.Struct, array_like=True, frozen=True):
+    """One leaf.
+
+    Attributes:
+      name: Its name in the store.
+      kind: What it was: a value of ``LeafKind``.
+      form: Number of its form, or -1 when its data is in this row.
+      chunks: File number, offset, length and CRC-32C of each chunk, in C order of the grid.
+      data: A string, or the inline record of a value that Orbax cannot hold.
+    """
+
+    name: str
+    kind: str
+    form: int = -1
+    chunks: list[int] = []
+    data: Any = None
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True):
+    """The manifest of one item.
+
+    Attributes:
+      format: Version of this format.
+      structure: The tree's containers; see ``sealwax.trees.structure_json``.
+      forms: The forms that rows refer to.
+      rows: The leaves, in the order of the structure.
+      files: The data files that chunks refer to, by number.
+      digests: Size and checksum of the item's other files.
+    """
+
+    format: int = VERSION
+    structure: Any
+    forms: list[Form]
+    rows: list[Row]
+    files: list[str]
+    digests: dict[str, Digest]
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """The manifest of a checkpoint.
+
+    Attributes:
+      format: Version of this format.
+      writer: Name and version of the writer.
+      settings: The plain-data part of the settings that wrote it.
+      digests: Size and checksum of its metadata files, by path below the checkpoint.
+    """
+
+    format: int = VERSION
+    writer: str
+    settings: dict[str, Any]
+    digests: dict[str, Digest]
+
+
+_T = TypeVar("_T", Item, Checkpoint)
+
+
+def digest(data: bytes) -> Digest:
+    """Size and checksum of a file's content."""
+    return len(data), crc32c(data)
+
+
+def encode(manifest: Item | Checkpoint) -> bytes:
+    """The bytes of a manifest's file."""
+    data = msgspec.json.encode(manifest) + b"\n"
+    return data + b"%08x\n" % crc32c(data)
+
+
+def decode(data: bytes, kind: type[_T], path: str) -> _T:
+    """Reads a manifest.
+
+    Raises:
+      CorruptionError: It was cut short or changed.
+      InvalidLayoutError: A newer version of sealwax wrote it.
+    """
+    body, trailer = data[:-9], data[-9:]
+    if trailer != b"%08x\n" % crc32c(body):
+        raise CorruptionError(
+            "The manifest differs from its checksum",
+            path=path,
+            hint="The checkpoint is damaged: load an earlier one, or restore this file from a copy.",
+        )
+    version = msgspec.json.decode(body, type=_Version).format
+    if version > VERSION:
+        raise InvalidLayoutError(
+            "A newer version of sealwax wrote this checkpoint",
+            path=path,
+            expected=f"format {VERSION} or less",
+            found=f"format {version}",
+            hint="Update sealwax to load it.",
+        )
+    return msgspec.json.decode(body, type=kind)
+
+
+class _Version(msgspec.Struct):
+    format: int

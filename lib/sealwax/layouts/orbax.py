@@ -1,0 +1,200 @@
+"""The files of an Orbax checkpoint: their names, and what they hold."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, cast
+
+import msgspec
+
+from sealwax.errors import CorruptionError
+
+INDICATOR = "orbax.checkpoint"
+CHECKPOINT_METADATA = "_CHECKPOINT_METADATA"
+COMMIT = "commit_success.txt"
+DELETION = "_CHECKPOINT_DELETION"
+TREE_METADATA = "_METADATA"
+SHARDING = "_sharding"
+STRINGS = "_strings.json"
+ARRAY_METADATAS = "array_metadatas"
+PROCESS_METADATA = "array_metadatas/process_0"
+DATABASE = "manifest.ocdbt"
+DATA = "d"
+TEMPORARY = ".orbax-checkpoint-tmp"
+DEFAULT_ITEM = "state"
+AUTO = "AUTO"
+RESERVED = frozenset({"metrics", AUTO, DELETION})
+
+PYTREE_HANDLER = "orbax.checkpoint.experimental.v1._src.handlers.pytree_handler.PyTreeHandler"
+
+
+class Facts(NamedTuple):
+    """What ``_CHECKPOINT_METADATA`` says."""
+
+    init_timestamp_nsecs: int | None = None
+    commit_timestamp_nsecs: int | None = None
+    custom_metadata: dict[str, Any] = {}
+    item_handlers: Any = None
+
+
+def checkpoint_metadata(handlers: Mapping[str, str], facts: Facts) -> bytes:
+    """The content of ``_CHECKPOINT_METADATA``; Orbax refuses any key that it does not know."""
+    return json.dumps(
+        {
+            "item_handlers": dict(handlers),
+            "metrics": {},
+            "performance_metrics": {},
+            "init_timestamp_nsecs": facts.init_timestamp_nsecs,
+            "commit_timestamp_nsecs": facts.commit_timestamp_nsecs,
+            "custom_metadata": facts.custom_metadata,
+        }
+    ).encode()
+
+
+def read_checkpoint_metadata(data: bytes | None, path: str) -> Facts:
+    """What a ``_CHECKPOINT_METADATA`` file says; an absent file says nothing.
+
+    Raises:
+      CorruptionError: The file is not what Orbax writes.
+    """
+    found = {} if data is None else parse(data, path)
+    custom = found.get("custom_metadata") or {}
+    start, end = found.get("init_timestamp_nsecs"), found.get("commit_timestamp_nsecs")
+    for stamp in (start, end):
+        if stamp is not None and not isinstance(stamp, int):
+            raise CorruptionError(
+                "A timestamp is not a number", path=path, expected="an integer", found=repr(stamp)
+            )
+    if not isinstance(custom, dict):
+        raise CorruptionError("The custom metadata is not an object", path=path)
+    return Facts(start, end, cast("dict[str, Any]", custom), found.get("item_handlers"))
+
+
+def parse(data: bytes, path: str) -> dict[str, Any]:
+    """A JSON object from a checkpoint's file.
+
+    Raises:
+      CorruptionError: The file is empty, cut short, or holds something else.
+    """
+    try:
+        found = json.loads(data)
+    except (ValueError, UnicodeDecodeError) as error:
+        state = "is empty" if not data.strip() else "cannot be read as JSON"
+        raise CorruptionError(
+            f"A metadata file {state}",
+            path=path,
+            hint="The checkpoint is damaged: load an earlier one, or restore this file from a copy.",
+        ) from error
+    if not isinstance(found, dict):
+        raise CorruptionError(
+            "A metadata file does not hold an object", path=path, found=type(found).__name__
+        )
+    return cast("dict[str, Any]", found)
+
+
+def commit(path: str) -> bytes:
+    """The content of ``commit_success.txt``, which nobody reads."""
+    return f"Checkpoint commit was successful to {path}".encode()
+
+
+def tree_metadata(entries: Mapping[str, object]) -> bytes:
+    """The content of ``_METADATA``."""
+    return msgspec.json.encode(
+        {
+            "tree_metadata": entries,
+            "use_ocdbt": True,
+            "use_zarr3": True,
+            "store_array_data_equal_to_fill_value": True,
+            "custom_metadata": None,
+        }
+    )
+
+
+def shardings(records: Iterable[tuple[str, str]]) -> bytes:
+    """The content of ``_sharding``: JSON in JSON, under base64 names."""
+    return msgspec.json.encode(
+        {base64.urlsafe_b64encode(name.encode()).decode(): text for name, text in records}
+    )
+
+
+def read_shardings(data: bytes | None, path: str) -> dict[str, str]:
+    """Recorded shardings by leaf name; an absent file records none."""
+    if data is None:
+        return {}
+    return {
+        base64.urlsafe_b64decode(key).decode(): text
+        for key, text in parse(data, path).items()
+        if isinstance(text, str)
+    }
+
+
+class ArrayFacts(NamedTuple):
+    """What ``array_metadatas`` says of one array."""
+
+    name: str
+    write_shape: tuple[int, ...]
+    chunk_shape: tuple[int, ...]
+    key_impl: str | None
+
+
+def array_metadatas(arrays: Iterable[ArrayFacts]) -> bytes:
+    """The content of ``array_metadatas/process_0``."""
+    return msgspec.json.encode(
+        {
+            "array_metadatas": [
+                {
+                    "array_metadata": {
+                        "param_name": array.name,
+                        "write_shape": array.write_shape,
+                        "chunk_shape": array.chunk_shape,
+                        "ext_metadata": array.key_impl and {"random_key_impl": array.key_impl},
+                    }
+                }
+                for array in arrays
+            ]
+        }
+    )
+
+
+def read_key_impls(data: bytes | None, path: str) -> dict[str, str]:
+    """Key implementations by leaf name; an absent file knows of none."""
+    if data is None:
+        return {}
+    found: dict[str, str] = {}
+    for entry in parse(data, path).get("array_metadatas") or []:
+        array = entry.get("array_metadata") or {}
+        impl = (array.get("ext_metadata") or {}).get("random_key_impl")
+        if impl is not None:
+            found[array["param_name"]] = impl
+    return found
+
+
+def place_string(document: dict[str, Any], name: str, value: str) -> bool:
+    """Puts a string where Orbax will look for it; ``False`` where no name can say that.
+
+    Orbax takes the leaf's name for a JSON pointer: a slash nests and a tilde escapes.
+    """
+    *parents, last = name.split("/")
+    if "~" in name:
+        return False
+    for parent in parents:
+        document = document.setdefault(parent, {})
+        if not isinstance(document, dict):
+            return False
+    if last in document:
+        return False
+    document[last] = value
+    return True
+
+
+def find_string(document: Mapping[str, Any], name: str) -> str | None:
+    """The string of a leaf, resolved as Orbax does; ``None`` if there is none."""
+    found: Any = document
+    for part in name.split("/"):
+        if not isinstance(found, Mapping):
+            return None
+        key = part.replace("~1", "/").replace("~0", "~")
+        found = cast("Mapping[str, Any]", found).get(key)
+    return None if found is None or isinstance(found, Mapping) else str(found)

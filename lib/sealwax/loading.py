@@ -1,0 +1,166 @@
+"""Loading: capture, observe, plan, execute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sealwax import availability
+from sealwax.context import Context, resolve
+from sealwax.effects import Plan
+from sealwax.layouts.detect import choose_item
+from sealwax.layouts.orbax import AUTO
+from sealwax.checkpoint_metadata import CheckpointMetadata
+from sealwax.options import Options
+from sealwax.paths import absolute
+from sealwax.planning.load import LoadRequest
+from sealwax.planning.load import plan_load as plan
+from sealwax.runtime import background
+from sealwax.runtime.executor import execute
+from sealwax.runtime.meter import Meter
+from sealwax.runtime.observe import Perform, find, raised, read_contents
+from sealwax.runtime.operation import Operation
+from sealwax.runtime.response import AsyncResponse
+from sealwax.trees.structure import PyTree
+
+
+class Load:
+    """One load, captured."""
+
+    def __init__(
+        self,
+        path: object,
+        abstract_state: PyTree | CheckpointMetadata[PyTree] | None,
+        *,
+        item: str | None,
+        context: Context | Options | None,
+    ) -> None:
+        import jax
+
+        options = resolve(context)
+        unavailable = availability.unavailable(options, "load")
+        if unavailable is not None:
+            raise unavailable
+        template: Any = abstract_state
+        if isinstance(template, CheckpointMetadata):
+            template = template.metadata  # pyright: ignore[reportUnknownMemberType]
+        self.item = item
+        self.meter = Meter()
+        self.operation = Operation(path=absolute(path), options=options)
+        restore = options.array.loading.saved_shardings == "restore"
+        self.request = LoadRequest(
+            path=self.operation.path,
+            options=options,
+            template=template,
+            devices=tuple(jax.devices()) if restore else None,
+            default_device=jax.config.jax_default_device,  # pyright: ignore[reportUnknownMemberType]
+            x64=jax.config.jax_enable_x64,  # pyright: ignore[reportUnknownMemberType]
+        )
+
+    async def plan(self) -> Plan:
+        """Observes and plans, and does nothing."""
+        async with self.operation.performing() as perform:
+            return await self._plan(perform)
+
+    async def run(self) -> PyTree:
+        """Does it, and returns the tree."""
+        async with self.operation.performing() as perform:
+            made = await self._plan(perform)
+            return await execute(made, perform, limits=self.operation.limits, meter=self.meter)
+
+    async def _plan(self, perform: Perform) -> Plan:
+        found = await find(perform, self.request.path)
+        item = raised(choose_item(found, self.item))
+        contents = await read_contents(perform, found, item)
+        return raised(plan(self.request, contents))
+
+
+def load(
+    path: object,
+    abstract_state: PyTree | CheckpointMetadata[PyTree] | None = None,
+    *,
+    checkpointable_name: str | None = AUTO,
+    context: Context | Options | None = None,
+) -> PyTree:
+    """Loads a tree, checking every byte that it reads.
+
+    Args:
+      path: Directory of the checkpoint.
+      abstract_state: A tree like the saved one whose leaves say what to restore: arrays,
+        ``jax.ShapeDtypeStruct`` with or without a sharding, scalars, or types of these, and
+        ``...`` for what to skip. ``None`` restores everything as it was saved, with JAX arrays
+        where JAX puts arrays by default.
+      checkpointable_name: Name of the item, or ``"AUTO"`` for the first that holds a tree.
+      context: Settings to use instead of the current ones.
+
+    Returns:
+      The tree.
+
+    Raises:
+      CheckpointNotFoundError: Nothing is at ``path``.
+      InvalidLayoutError: What is there is not a checkpoint, or has no such item.
+      TreeMismatchError: The template and the checkpoint have different leaves.
+      LeafMismatchError: A leaf does not fit the template's.
+      CorruptionError: Stored bytes have changed or are missing.
+
+    >>> import numpy as np, jax, sealwax as ocp
+    >>> path = getfixture("tmp_path") / "ckpt"
+    >>> ocp.save(path, {"w": np.arange(3, dtype=np.float32)})
+    >>> template = {"w": jax.ShapeDtypeStruct((3,), "float32")}
+    >>> ocp.load(path, template)["w"]
+    Array([0., 1., 2.], dtype=float32)
+    """
+    operation = Load(path, abstract_state, item=checkpointable_name, context=context)
+    return background.run(operation.run, "load")
+
+
+def load_async(
+    path: object,
+    abstract_state: PyTree | CheckpointMetadata[PyTree] | None = None,
+    *,
+    checkpointable_name: str | None = AUTO,
+    context: Context | Options | None = None,
+) -> AsyncResponse[PyTree]:
+    """Loads a tree in the background.
+
+    Args:
+      path: As for ``load``, and so are the others.
+
+    Returns:
+      A hold on the load: ``result()`` waits for the tree.
+
+    >>> import sealwax as ocp
+    >>> path = getfixture("tmp_path") / "ckpt"
+    >>> ocp.save(path, {"step": 1})
+    >>> ocp.load_async(path).result()
+    {'step': 1}
+    """
+    operation = Load(path, abstract_state, item=checkpointable_name, context=context)
+    job = background.Job(operation.run, f"load_async of {operation.request.path!r}")
+    response = AsyncResponse(job, operation.meter)
+    job.start()
+    return response
+
+
+def plan_load(
+    path: object,
+    abstract_state: PyTree | CheckpointMetadata[PyTree] | None = None,
+    *,
+    checkpointable_name: str | None = AUTO,
+    context: Context | Options | None = None,
+) -> Plan:
+    """The plan of what ``load`` would do, without reading any array.
+
+    Args:
+      path: As for ``load``, and so are the others.
+
+    Returns:
+      The plan: print it, or ask it for ``bytes``, ``effects`` and ``peak_host_bytes``.
+
+    >>> import numpy as np, sealwax as ocp
+    >>> path = getfixture("tmp_path") / "ckpt"
+    >>> ocp.save(path, {"w": np.zeros(1000)})
+    >>> ocp.plan_load(path).names
+    ('w',)
+    """
+    operation = Load(path, abstract_state, item=checkpointable_name, context=context)
+    return background.run(operation.plan, "plan_load")

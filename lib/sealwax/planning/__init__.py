@@ -1,0 +1,1 @@
+"""Deciding what an operation will do: pure functions from observations to plans."""

@@ -1,0 +1,251 @@
+"""What a checkpoint holds, as values: the same for one of ours and for one of Orbax's."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from returns.result import Failure, Result, Success
+
+from sealwax.arrays import dtypes
+from sealwax.arrays.leafkinds import LeafKind
+from sealwax.arrays.zarr import Codec, ZarrFormat, parse_zarr2, parse_zarr3
+from sealwax.errors import CorruptionError, SealwaxError
+from sealwax.layouts import manifest, orbax
+from sealwax.trees.build import build
+from sealwax.trees.paths import paths
+from sealwax.trees.records import Entry
+from sealwax.trees.structure import EmptyKind, PyTree, Structure, rebuild
+from sealwax.trees.structure_json import from_json
+
+_frozen = dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+
+
+@_frozen
+class Native:
+    """Chunks that lie in data files as sealwax wrote them.
+
+    ``chunks`` has a file number, offset, length and checksum for each chunk, in C order.
+    """
+
+    chunks: Sequence[int]
+    codec: Codec
+
+
+@_frozen
+class Foreign:
+    """An array that only TensorStore's driver of this name is sure to read."""
+
+    driver: str
+
+
+@_frozen
+class StoredArray:
+    """An array in a checkpoint: its shape, dtype and chunks, and where they lie."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunk_shape: tuple[int, ...]
+    place: Native | Foreign
+    key_impl: str | None = None
+    sharding: str | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole array."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+
+@_frozen
+class StoredLeaf:
+    """A leaf in a checkpoint: an array, or a value that the metadata holds itself."""
+
+    entry: Entry
+    kind: LeafKind
+    array: StoredArray | None = None
+    data: Any = None
+
+
+@_frozen
+class Contents:
+    """What one item of a checkpoint holds.
+
+    Attributes:
+      directory: The item's directory.
+      leaves: Its leaves, empty containers among them.
+      structure: The recorded structure; ``None`` when only Orbax's entries are there.
+      files: Data files that native chunks refer to by number, below the directory.
+      database: Whether foreign arrays lie in one OCDBT database.
+    """
+
+    directory: str
+    leaves: tuple[StoredLeaf, ...]
+    structure: Structure | None
+    files: tuple[str, ...] = ()
+    database: bool = True
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """What is known of each leaf beside its data."""
+        return tuple(leaf.entry for leaf in self.leaves)
+
+    def tree(self, values: Sequence[object]) -> Result[PyTree, SealwaxError]:
+        """A tree with one value for each leaf, built without a template."""
+        if self.structure is not None:
+            return rebuild(self.structure, values).alt(_widen)
+        return build(self.entries, values).alt(_widen)
+
+
+def _widen(error: SealwaxError) -> SealwaxError:
+    return error
+
+
+def from_manifest(item: manifest.Item, directory: str) -> Result[Contents, SealwaxError]:
+    """Reads the manifest of one of our items."""
+    where = f"{directory}/{manifest.NAME}"
+    return (
+        from_json(item.structure)
+        .bind(functools.partial(_from_rows, item, directory))
+        .alt(lambda error: error.located(path=where))
+    )
+
+
+def _from_rows(
+    item: manifest.Item, directory: str, structure: Structure
+) -> Result[Contents, SealwaxError]:
+    try:
+        forms = [_stored_form(form) for form in item.forms]
+        leaves = tuple(
+            _from_row(row, path, forms)
+            for row, path in zip(item.rows, paths(structure), strict=True)
+        )
+    except (ValueError, IndexError, KeyError) as error:
+        failure = CorruptionError(
+            "The manifest does not describe its own tree",
+            hint="Please report it, with the version of sealwax that wrote the checkpoint.",
+        )
+        failure.__cause__ = error
+        return Failure(failure)
+    return Success(
+        Contents(
+            directory=directory, leaves=leaves, structure=structure, files=tuple(item.files)
+        )
+    )
+
+
+def _stored_form(form: manifest.Form) -> StoredArray:
+    return StoredArray(
+        shape=form.shape,
+        dtype=dtypes.from_name(form.dtype),
+        chunk_shape=form.chunk_shape,
+        place=Native(chunks=(), codec=Codec(form.codec)),
+        key_impl=form.key_impl,
+        sharding=form.sharding,
+    )
+
+
+def _from_row(row: manifest.Row, path: Any, forms: Sequence[StoredArray]) -> StoredLeaf:
+    kind = LeafKind(row.kind)
+    if row.form < 0:
+        value_type = row.data if kind is LeafKind.EMPTY_NODE else kind.value
+        empty = kind is LeafKind.EMPTY_NODE
+        return StoredLeaf(entry=Entry(path, value_type, empty), kind=kind, data=row.data)
+    form = forms[row.form]
+    codec = form.place.codec if isinstance(form.place, Native) else Codec.RAW
+    array = dataclasses.replace(form, place=Native(chunks=row.chunks, codec=codec))
+    return StoredLeaf(entry=Entry(path, kind.value), kind=kind, array=array)
+
+
+_KINDS: dict[str, LeafKind] = {
+    "jax.Array": LeafKind.JAX_ARRAY,
+    "np.ndarray": LeafKind.NUMPY_ARRAY,
+    "string": LeafKind.STRING,
+}
+ZarrMetadata: TypeAlias = Mapping[str, bytes | None]
+
+
+@_frozen
+class OrbaxFiles:
+    """The metadata of an item as Orbax wrote it, parsed."""
+
+    directory: str
+    entries: tuple[Entry, ...]
+    zarr3: bool
+    database: bool
+    arrays: ZarrMetadata
+    strings: Mapping[str, Any]
+    shardings: Mapping[str, str]
+    key_impls: Mapping[str, str]
+
+
+def array_entries(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """The entries whose leaves are arrays in the store."""
+    return tuple(e for e in entries if e.empty is None and e.value_type != "string")
+
+
+def from_orbax(files: OrbaxFiles) -> Result[Contents, SealwaxError]:
+    """Joins the metadata that Orbax spreads over several files."""
+    leaves: list[StoredLeaf] = []
+    for entry in files.entries:
+        leaf = _from_entry(entry, files)
+        if isinstance(leaf, SealwaxError):
+            return Failure(leaf.located(leaf=entry.name, path=files.directory))
+        leaves.append(leaf)
+    return Success(
+        Contents(
+            directory=files.directory,
+            leaves=tuple(leaves),
+            structure=None,
+            database=files.database,
+        )
+    )
+
+
+def _from_entry(entry: Entry, files: OrbaxFiles) -> StoredLeaf | SealwaxError:
+    if entry.empty is not None:
+        return StoredLeaf(entry=entry, kind=LeafKind.EMPTY_NODE, data=entry.empty.value)
+    name = entry.name
+    if entry.value_type == "string":
+        text = orbax.find_string(files.strings, name)
+        if text is None:
+            return CorruptionError(f"The string of this leaf is missing from {orbax.STRINGS}")
+        return StoredLeaf(entry=entry, kind=LeafKind.STRING, data=text)
+    data = files.arrays.get(name)
+    if data is None:
+        return CorruptionError(
+            "The array of this leaf is missing from the store",
+            hint="The checkpoint is not complete: load an earlier one, or restore it from a copy.",
+        )
+    try:
+        zarr = parse_zarr3(data) if files.zarr3 else parse_zarr2(data)
+    except SealwaxError as error:
+        return error
+    impl = files.key_impls.get(name)
+    array = StoredArray(
+        shape=zarr.shape,
+        dtype=zarr.dtype,
+        chunk_shape=zarr.chunk_shape,
+        place=Foreign(driver="zarr3" if zarr.format is ZarrFormat.V3 else "zarr"),
+        key_impl=impl,
+        sharding=files.shardings.get(name),
+    )
+    return StoredLeaf(entry=entry, kind=_kind(entry, array), array=array)
+
+
+def _kind(entry: Entry, array: StoredArray) -> LeafKind:
+    if array.key_impl is not None:
+        return LeafKind.JAX_KEY
+    if entry.value_type in _KINDS:
+        return _KINDS[entry.value_type]
+    if array.shape:
+        return LeafKind.NUMPY_ARRAY
+    scalars = {"b": LeafKind.BOOL, "i": LeafKind.INT, "u": LeafKind.INT, "c": LeafKind.COMPLEX}
+    return scalars.get(array.dtype.kind, LeafKind.FLOAT)
+
+
+def empty_value(leaf: StoredLeaf) -> object:
+    """The empty container that a leaf stands for."""
+    return EmptyKind(leaf.data).make()

@@ -1,0 +1,233 @@
+"""The files that describe a checkpoint, derived once its data is written."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import msgspec
+
+from sealwax.arrays.forms import Form
+from sealwax.arrays.leafkinds import LeafKind
+from sealwax.arrays.zarr import Codec, chunk_key, metadata_key, zarr3_metadata
+from sealwax.effects import Stored
+from sealwax.layouts import manifest, ocdbt, orbax
+from sealwax.layouts.ocdbt_format import DataRef, Value
+from sealwax.lens import to_dict
+from sealwax.options import Options
+from sealwax.planning.inventory import Inventory
+from sealwax.trees.records import Entry, empty_entry, to_entries
+from sealwax.trees.structure import EmptyKind
+from sealwax.trees.structure_json import to_json
+from sealwax.version import __version__
+
+_INLINE_BYTES = 1024
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """Derives the files of one item.
+
+    Attributes:
+      inventory: What the item holds.
+      batches: How many data files it has.
+      token: Random digits, from which the database takes its identity.
+      now: When the save began, in nanoseconds since the epoch.
+    """
+
+    inventory: Inventory
+    batches: int
+    token: str
+    now: int
+
+    def item_names(self) -> tuple[str, ...]:
+        """The files that ``item_files`` will derive."""
+        stock = self.inventory
+        names = [orbax.TREE_METADATA, manifest.NAME]
+        if stock.arrays:
+            names += [f"{orbax.DATA}/{self.batches:032x}", orbax.DATABASE]
+        if any(form.value_type == "jax.Array" for form in stock.arrays):
+            names += [orbax.SHARDING, orbax.PROCESS_METADATA]
+        if stock.strings:
+            names.append(orbax.STRINGS)
+        return tuple(sorted(names))
+
+    def item_files(self, *results: Any) -> dict[str, bytes]:
+        """The content of every file of the item but the data, by name.
+
+        Args:
+          *results: What each batch stored, then what each probe found.
+        """
+        stored: list[list[Stored]] = [[] for _ in self.inventory.arrays]
+        for part in cast("Sequence[Sequence[Stored]]", results[: self.batches]):
+            for chunk in part:
+                stored[chunk.leaf].append(chunk)
+        compressed = frozenset[int]().union(*results[self.batches :])
+        files = self._described()
+        if self.inventory.arrays:
+            files |= self._database(stored, compressed)
+        files[manifest.NAME] = self._manifest(stored, compressed, files)
+        return files
+
+    def _described(self) -> dict[str, bytes]:
+        """The files that do not depend on where the data went."""
+        stock = self.inventory
+        entries: list[Entry] = []
+        arrays: list[orbax.ArrayFacts] = []
+        shardings: list[tuple[str, str]] = []
+        for number, (leaf, array) in enumerate(zip(stock.flat.leaves, stock.array_of, strict=True)):
+            if array < 0:
+                entries.append(_entry(number, stock))
+                continue
+            form = stock.arrays[array]
+            if form.value_type != "jax.Array":
+                hidden = form.value_type == "None"
+                entries.append(Entry(leaf.path, form.value_type, skip_deserialize=hidden))
+                continue
+            shape = form.shards[0].region.shape
+            entries.append(Entry(leaf.path, form.value_type, write_shape=shape))
+            facts = orbax.ArrayFacts(leaf.name, shape, form.chunk_shape, form.key_impl)
+            arrays.append(facts)
+            if form.sharding is not None:
+                shardings.append((leaf.name, form.sharding))
+        files = {orbax.TREE_METADATA: orbax.tree_metadata(to_entries(entries))}
+        if arrays:
+            files[orbax.SHARDING] = orbax.shardings(shardings)
+            files[orbax.PROCESS_METADATA] = orbax.array_metadatas(arrays)
+        if stock.strings:
+            files[orbax.STRINGS] = msgspec.json.encode(stock.strings, order="sorted")
+        return files
+
+    def _database(
+        self, stored: Sequence[Sequence[Stored]], compressed: frozenset[int]
+    ) -> dict[str, bytes]:
+        entries: list[tuple[bytes, Value]] = []
+        for array, (name, form) in enumerate(
+            zip(self.inventory.names, self.inventory.arrays, strict=True)
+        ):
+            metadata = _zarr_metadata(form, array in compressed)
+            entries.append((metadata_key(name).encode(), metadata))
+            for chunk in stored[array]:
+                key = chunk_key(name, chunk.index).encode()
+                ref = DataRef(file=chunk.file, offset=chunk.offset, length=chunk.length)
+                entries.append((key, ref))
+        nodes = f"{orbax.DATA}/{self.batches:032x}"
+        made = ocdbt.encode(
+            entries,
+            nodes_file=nodes,
+            uuid=bytes.fromhex(self.token),
+            commit_time_ns=self.now,
+            max_inline_value_bytes=_INLINE_BYTES,
+        )
+        return {nodes: made.nodes, orbax.DATABASE: made.manifest}
+
+    def _manifest(
+        self,
+        stored: Sequence[Sequence[Stored]],
+        compressed: frozenset[int],
+        files: Mapping[str, bytes],
+    ) -> bytes:
+        stock = self.inventory
+        forms: dict[tuple[int, bool], int] = {}
+        made: list[manifest.Form] = []
+        rows: list[manifest.Row] = []
+        for number, (leaf, kind, array) in enumerate(
+            zip(stock.flat.leaves, stock.kinds, stock.array_of, strict=True)
+        ):
+            if array < 0:
+                data = stock.inline.get(number)
+                if isinstance(leaf.value, EmptyKind):
+                    data = leaf.value.value
+                rows.append(manifest.Row(leaf.name, kind.value, data=data))
+                continue
+            form, squeezed = stock.arrays[array], array in compressed
+            place = forms.setdefault((id(form), squeezed), len(made))
+            if place == len(made):
+                made.append(_form_row(form, squeezed))
+            chunks: list[int] = []
+            for chunk in sorted(stored[array], key=_by_index):
+                chunks += (int(chunk.file[-32:], 16), chunk.offset, chunk.length, chunk.crc32c)
+            rows.append(manifest.Row(leaf.name, kind.value, place, chunks))
+        item = manifest.Item(
+            structure=to_json(stock.flat.structure),
+            forms=made,
+            rows=rows,
+            files=[f"{orbax.DATA}/{number:032x}" for number in range(self.batches)],
+            digests={name: manifest.digest(data) for name, data in files.items()},
+        )
+        return manifest.encode(item)
+
+
+def _by_index(chunk: Stored) -> tuple[int, ...]:
+    return chunk.index
+
+
+def _entry(number: int, stock: Inventory) -> Entry:
+    """The entry of a leaf that is not an array; Orbax takes what it cannot hold for ``None``."""
+    leaf = stock.flat.leaves[number]
+    if isinstance(leaf.value, EmptyKind):
+        return empty_entry(leaf.path, leaf.value)
+    if stock.kinds[number] is LeafKind.STRING and isinstance(stock.inline[number], str):
+        return Entry(leaf.path, "string")
+    return empty_entry(leaf.path, EmptyKind.NONE)
+
+
+def _codec(squeezed: bool) -> Codec:
+    return Codec.ZSTD if squeezed else Codec.RAW
+
+
+def _zarr_metadata(form: Form, squeezed: bool) -> bytes:
+    return zarr3_metadata(form.shape, form.chunk_shape, form.storage.logical, _codec(squeezed))
+
+
+def _form_row(form: Form, squeezed: bool) -> manifest.Form:
+    return manifest.Form(
+        value_type=form.value_type,
+        dtype=form.storage.logical,
+        shape=form.shape,
+        chunk_shape=form.chunk_shape,
+        codec=_codec(squeezed).value,
+        key_impl=form.key_impl,
+        sharding=form.sharding,
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """Derives the files of the checkpoint itself, which are written last.
+
+    Attributes:
+      path: Where the checkpoint will be.
+      item: The name of its item.
+      init_timestamp_nsecs: When the save began, in nanoseconds since the epoch.
+      custom_metadata: The caller's metadata.
+      options: The settings, whose plain-data part is recorded.
+    """
+
+    path: str
+    item: str
+    init_timestamp_nsecs: int
+    custom_metadata: dict[str, Any]
+    options: Options
+
+    def names(self) -> tuple[str, ...]:
+        """The files that ``files`` will derive."""
+        return (orbax.INDICATOR, orbax.CHECKPOINT_METADATA, manifest.NAME, orbax.COMMIT)
+
+    def files(self, now: int, item_files: Mapping[str, bytes]) -> dict[str, bytes]:
+        """The content of every file beside the item's directory, by name."""
+        facts = orbax.Facts(self.init_timestamp_nsecs, now, self.custom_metadata)
+        handlers = {self.item: orbax.PYTREE_HANDLER}
+        files = {
+            orbax.INDICATOR: b"",
+            orbax.CHECKPOINT_METADATA: orbax.checkpoint_metadata(handlers, facts),
+            orbax.COMMIT: orbax.commit(self.path),
+        }
+        below = f"{self.item}/{manifest.NAME}"
+        digests = {name: manifest.digest(data) for name, data in files.items()}
+        digests[below] = manifest.digest(item_files[manifest.NAME])
+        root = manifest.Checkpoint(
+            writer=f"sealwax {__version__}", settings=to_dict(self.options), digests=digests
+        )
+        return files | {manifest.NAME: manifest.encode(root)}

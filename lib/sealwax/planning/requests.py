@@ -1,0 +1,126 @@
+"""What an operation was asked for, and what it found: the inputs of planning."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, cast
+
+from returns.result import Failure, Result, Success
+
+from sealwax.effects import Entry
+from sealwax.errors import InvalidMetadataError, InvalidPathError, SealwaxError
+from sealwax.layouts import orbax
+from sealwax.options import Options
+from sealwax.planning import names
+from sealwax.planning.inventory import Inventory
+
+_frozen = dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+
+
+@_frozen
+class SaveRequest:
+    """A tree to be saved.
+
+    Attributes:
+      path: Absolute path of the checkpoint.
+      item: Name of the checkpointable that the tree becomes.
+      inventory: Its leaves.
+      options: The settings, as they were when the save was called.
+      overwrite: Whether a checkpoint at the path may be replaced.
+      custom_metadata: The caller's own metadata, as plain data.
+      background: Whether the caller goes on before the checkpoint is sealed.
+    """
+
+    path: str
+    item: str
+    inventory: Inventory
+    options: Options
+    overwrite: bool = False
+    custom_metadata: dict[str, Any] = dataclasses.field(default_factory=dict[str, Any])
+    background: bool = False
+
+
+@_frozen
+class Site:
+    """What is at and around the path of a save.
+
+    Attributes:
+      entry: What is at the path.
+      names: What is in the directory at the path, if it is one.
+      siblings: What is in the directory that will hold the checkpoint.
+      missing: Directories above the path that do not exist, outermost first.
+      obstacle: Something above the path that is not a directory.
+      token: Random digits that make the temporary name ours.
+      now: Nanoseconds since the epoch.
+    """
+
+    entry: Entry | None
+    names: tuple[str, ...] = ()
+    siblings: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    obstacle: str | None = None
+    token: str
+    now: int
+
+
+def check_item_name(name: object) -> Result[str, SealwaxError]:
+    """A name that a checkpointable may have: one path component that nothing else uses."""
+    if not isinstance(name, str):
+        return Failure(
+            InvalidPathError(
+                "The name of a checkpointable is not a string",
+                expected="a string such as 'state'",
+                found=repr(name),
+            )
+        )
+    reserved = name in orbax.RESERVED or name in (orbax.CHECKPOINT_METADATA, orbax.INDICATOR)
+    if reserved or name.startswith("_SEALWAX"):
+        return Failure(
+            InvalidPathError(
+                f"The name {name!r} is reserved and cannot name a checkpointable",
+                hint="Choose another name, such as 'state'.",
+            )
+        )
+    outside = name in ("", ".", "..") or any(c in name for c in "/\\\0")
+    if outside or names.is_temporary(name):
+        return Failure(
+            InvalidPathError(
+                f"The name {name!r} cannot name a checkpointable: it would not be one directory "
+                "inside the checkpoint",
+                hint="Choose a name without slashes, such as 'state'.",
+            )
+        )
+    return Success(name)
+
+
+def check_metadata(metadata: object) -> Result[dict[str, Any], SealwaxError]:
+    """The caller's metadata as JSON will give it back."""
+    if metadata is None:
+        return Success({})
+    if not isinstance(metadata, dict):
+        return Failure(
+            InvalidMetadataError(
+                "custom_metadata is not a dict",
+                expected="a dict with string keys and JSON values",
+                found=type(metadata).__name__,
+            )
+        )
+    for key, value in cast("dict[object, object]", metadata).items():
+        if not isinstance(key, str):
+            return Failure(
+                InvalidMetadataError(
+                    "A key of custom_metadata is not a string", expected="strings", found=repr(key)
+                )
+            )
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            failure = InvalidMetadataError(
+                f"custom_metadata[{key!r}] cannot be stored as JSON",
+                found=f"{type(value).__name__} ({error})",
+                hint="Convert it first: float(x) for an array scalar, x.tolist() for an array.",
+            )
+            failure.__cause__ = error
+            return Failure(failure)
+    return Success(json.loads(json.dumps(metadata)))

@@ -1,0 +1,331 @@
+"""Planning a save: from what there is to save and what is at the path to a plan.
+
+The steps of a plan are, in order: make the directories, bring data to the host and write it,
+write the files that describe it, sync every directory from the bottom up, seal with one rename
+or exchange, sync the directory above. Whatever happens before the seal is undone by removing
+one temporary directory; nothing that was there before is touched until the seal is durable.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable
+
+from returns.pipeline import flow
+from returns.pointfree import bind
+from returns.result import Failure, Result, Success
+
+from sealwax.effects import (
+    SOURCES,
+    Call,
+    Entry,
+    Exchange,
+    From,
+    MakeDirectory,
+    Now,
+    Plan,
+    Probe,
+    RemoveTree,
+    Rename,
+    Stage,
+    SyncDirectory,
+    WriteBatch,
+    WriteFile,
+)
+from sealwax.errors import CheckpointExistsError, InvalidPathError, SealwaxError
+from sealwax.layouts import manifest, orbax
+from sealwax.options import ArrayOptions, MemoryOptions
+from sealwax.planning import describe, names
+from sealwax.planning.batches import BATCH_BYTES, Batch, batches
+from sealwax.planning.builder import Builder, result
+from sealwax.planning.requests import SaveRequest, Site
+
+PROBED_BYTES = 64 << 10
+"""Arrays smaller than this are not worth a look: packing them is what makes them cheap."""
+
+
+def plan_save(request: SaveRequest, site: Site) -> Result[Plan, SealwaxError]:
+    """Plans a save.
+
+    Args:
+      request: What to save, where, and how.
+      site: What is at the path now.
+
+    Returns:
+      The plan; an error when the path cannot hold the checkpoint.
+    """
+    return flow(
+        Success(request),
+        bind(functools.partial(_check_path, site=site)),
+        bind(functools.partial(_check_target, site=site)),
+    ).map(functools.partial(_plan, site=site))
+
+
+def _check_path(request: SaveRequest, site: Site) -> Result[SaveRequest, SealwaxError]:
+    if names.is_temporary(names.base(request.path)):
+        return Failure(
+            InvalidPathError(
+                f"A path that contains {orbax.TEMPORARY!r} names an unfinished checkpoint, and "
+                "none could be loaded from it",
+                path=request.path,
+                hint="Choose another name.",
+            )
+        )
+    if site.obstacle is not None:
+        return Failure(
+            InvalidPathError(
+                f"{site.obstacle!r} is not a directory, so nothing can be saved below it",
+                path=request.path,
+            )
+        )
+    return Success(request)
+
+
+def _check_target(request: SaveRequest, site: Site) -> Result[SaveRequest, SealwaxError]:
+    match site.entry:
+        case None:
+            return Success(request)
+        case Entry.DIRECTORY:
+            pass
+        case other:
+            return Failure(
+                CheckpointExistsError(
+                    f"A {other.value} is at the path, which is never replaced by a checkpoint",
+                    path=request.path,
+                    hint="Remove it, or choose another path.",
+                )
+            )
+    if not request.overwrite:
+        what = "A checkpoint" if _is_checkpoint(site.names) else "A directory"
+        return Failure(
+            CheckpointExistsError(
+                f"{what} is at the path already",
+                path=request.path,
+                hint="Pass overwrite=True to replace it, or choose another path.",
+            )
+        )
+    if site.names and not _is_checkpoint(site.names):
+        return Failure(
+            CheckpointExistsError(
+                "The directory at the path is not a checkpoint, so overwrite=True does not "
+                "replace it",
+                path=request.path,
+                expected="a checkpoint or an empty directory",
+                found=f"a directory with {', '.join(map(repr, site.names[:3]))}"
+                + (", ..." if len(site.names) > 3 else ""),
+                hint="Remove it yourself, or choose another path.",
+            )
+        )
+    return Success(request)
+
+
+def _is_checkpoint(found: Iterable[str]) -> bool:
+    markers = {orbax.INDICATOR, orbax.CHECKPOINT_METADATA, orbax.TREE_METADATA, manifest.NAME}
+    return not markers.isdisjoint(found)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Places:
+    """The directories of a checkpoint while it grows."""
+
+    root: str
+    item: str
+    data: str
+    arrays: str
+
+
+def _plan(request: SaveRequest, site: Site) -> Plan:
+    build = Builder()
+    root = names.temporary(request.path, site.token)
+    item = names.join(root, request.item)
+    places = _Places(
+        root=root,
+        item=item,
+        data=names.join(item, orbax.DATA),
+        arrays=names.join(item, orbax.ARRAY_METADATAS),
+    )
+    for name in names.leftovers(request.path, site.siblings):
+        leftover = names.join(names.parent(request.path), name)
+        build.add(RemoveTree(path=leftover, abandoned=True))
+    made = _directories(build, request, site, places)
+    parts, probes = _data(build, request, places, made)
+    content = _describe(build, request, site, places, made, parts, probes)
+    _sync(build, request, places.data, places.arrays)
+    _sync(build, request, places.item)
+    _seal_files(build, request, site, places, content)
+    _sync(build, request, places.root)
+    seal = _seal(build, request, site, places)
+    return Plan(
+        title="save" if not request.background else "save_async",
+        path=request.path,
+        steps=tuple(build.steps),
+        undo=(RemoveTree(path=root),),
+        seal=seal,
+        names=request.inventory.names,
+        host_budget=host_budget(request.options.memory, request.background),
+    )
+
+
+def host_budget(memory: MemoryOptions, background: bool) -> int | None:
+    """Bytes that may be staged at once; an async save must stage everything before it returns."""
+    if memory.transfer_concurrent_bytes is not None:
+        return memory.transfer_concurrent_bytes
+    return None if background else 8 * BATCH_BYTES
+
+
+def _directories(build: Builder, request: SaveRequest, site: Site, places: _Places) -> int:
+    staging = request.background and not (
+        request.options.asynchronous.create_directories_asynchronously
+    )
+    mode = request.options.file.path_permission_mode
+    last: tuple[int, ...] = ()
+    for path in site.missing:
+        last = (build.add(MakeDirectory(path=path, parents=True), after=last, staging=staging),)
+        if _durable(request):
+            last = (build.add(SyncDirectory(path=names.parent(path)), after=last),)
+    root = MakeDirectory(path=places.root, mode=mode, lease=True)
+    made = build.add(root, after=last, staging=staging)
+    for path in (places.item, places.data, places.arrays):
+        made = build.add(MakeDirectory(path=path), after=(made,), staging=staging)
+    return made
+
+
+def _data(
+    build: Builder, request: SaveRequest, places: _Places, made: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Adds the steps that move array data; returns the writing and the probing ones."""
+    saving, memory = request.options.array.saving, request.options.memory
+    forms = request.inventory.arrays
+    leaves: From[tuple[object, ...]] = From(step=SOURCES)
+    copied = request.background and memory.deepcopy_host_arrays
+    limit = min(
+        BATCH_BYTES,
+        saving.ocdbt_target_data_file_size or BATCH_BYTES,
+        memory.write_concurrent_bytes or BATCH_BYTES,
+        memory.transfer_concurrent_bytes or BATCH_BYTES,
+    )
+    parts: list[int] = []
+    probes: list[int] = []
+    probe_of: dict[int, int] = {}
+    for number, batch in enumerate(batches(forms, limit)):
+        stage = build.add(
+            Stage(slabs=batch.slabs, leaves=leaves, copy=copied, nbytes=batch.nbytes),
+            holds=_held(request, batch, copied),
+            staging=request.background,
+        )
+        candidates = frozenset(n for n in batch.first if forms[n].nbytes >= PROBED_BYTES)
+        if _by_looking(saving) and candidates:
+            probe = build.add(
+                Probe(slabs=batch.slabs, candidates=candidates, buffers=result(stage))
+            )
+            probes.append(probe)
+            probe_of |= dict.fromkeys(candidates, probe)
+        name = f"{orbax.DATA}/{number:032x}"
+        present = {slab.leaf for slab in batch.slabs}
+        chosen = sorted({probe_of[leaf] for leaf in present if leaf in probe_of})
+        always = frozenset(present) if _always(saving) else frozenset[int]()
+        write = WriteBatch(
+            path=names.join(places.item, name),
+            name=name,
+            slabs=batch.slabs,
+            leaves=leaves,
+            buffers=result(stage),
+            compressed=(always, *map(result, chosen)),
+            nbytes=batch.nbytes,
+            sync=_durable(request),
+        )
+        parts.append(build.add(write, after=(made,), writes=batch.nbytes))
+    return tuple(parts), tuple(probes)
+
+
+def _by_looking(saving: ArrayOptions.Saving) -> bool:
+    return saving.use_compression and saving.compression == "auto"
+
+
+def _always(saving: ArrayOptions.Saving) -> bool:
+    return saving.use_compression and saving.compression == "always"
+
+
+def _held(request: SaveRequest, batch: Batch, copied: bool) -> int:
+    """Bytes of host memory that staging a batch takes, beside the arrays themselves."""
+    forms = request.inventory.arrays
+    held = 0
+    for slab in batch.slabs:
+        form = forms[slab.leaf]
+        view = form.on_host and form.rows and not (copied and form.value_type != "jax.Array")
+        held += 0 if view else (slab.last - slab.first) * form.chunk_bytes
+    return held
+
+
+def _describe(
+    build: Builder,
+    request: SaveRequest,
+    site: Site,
+    places: _Places,
+    made: int,
+    parts: tuple[int, ...],
+    probes: tuple[int, ...],
+) -> int:
+    """Adds the files that describe the item's data; returns the step that derives them."""
+    description = describe.Description(
+        inventory=request.inventory, batches=len(parts), token=site.token, now=site.now
+    )
+    content = build.derive(
+        "the item's files", description.item_files, *map(result, (*parts, *probes))
+    )
+    for name in description.item_names():
+        path = names.join(places.item, name)
+        build.add(_file(request, path, result(content, name)), after=(made,))
+    return content
+
+
+def _seal_files(build: Builder, request: SaveRequest, site: Site, places: _Places, item: int) -> None:
+    now = build.add(Now(), after=(len(build.steps) - 1,))
+    header = describe.Header(
+        path=request.path,
+        item=request.item,
+        init_timestamp_nsecs=site.now,
+        custom_metadata=request.custom_metadata,
+        options=request.options,
+    )
+    content = build.derive("the checkpoint's files", header.files, result(now), result(item))
+    for name in header.names():
+        build.add(_file(request, names.join(places.root, name), result(content, name)))
+
+
+def _file(request: SaveRequest, path: str, content: From[bytes]) -> WriteFile:
+    return WriteFile(path=path, content=content, sync=_durable(request))
+
+
+def _durable(request: SaveRequest) -> bool:
+    return request.options.file.durability == "durable"
+
+
+def _sync(build: Builder, request: SaveRequest, *directories: str) -> None:
+    """Syncs directories after everything that was put into them."""
+    if _durable(request):
+        before = tuple(step.number for step in build.steps)
+        for path in directories:
+            build.add(SyncDirectory(path=path), after=before)
+
+
+def _seal(build: Builder, request: SaveRequest, site: Site, places: _Places) -> int:
+    """Adds the step that makes the checkpoint visible, and what may only follow it."""
+    before = tuple(step.number for step in build.steps)
+    replaces = site.entry is not None
+    seal = build.add(
+        Exchange(first=places.root, second=request.path)
+        if replaces
+        else Rename(source=places.root, target=request.path),
+        after=before,
+    )
+    last = seal
+    if _durable(request):
+        last = build.add(SyncDirectory(path=names.parent(request.path)), after=(last,))
+    if replaces:
+        build.add(RemoveTree(path=places.root), after=(last,))
+    callback = request.options.asynchronous.post_finalization_callback
+    if callback is not None:
+        build.add(Call(name="post_finalization_callback", function=callback), after=(last,))
+    return seal

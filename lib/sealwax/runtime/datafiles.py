@@ -1,0 +1,181 @@
+"""Data files: chunks one after another, each followed by its CRC-32C."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from sealwax.arrays.forms import Source, as_bytes
+from sealwax.checksum import crc32c
+from sealwax.effects import Allocate, Fetch, ReadBatch, Stored, WriteBatch
+from sealwax.errors import CorruptionError
+from sealwax.runtime import files
+from sealwax.runtime.codecs import compress, decompress
+
+CHECKSUM_BYTES = 4
+_ALIGNMENT = 64
+_FEW_BYTES = 1 << 20
+_MOST_PARTS = 512
+_Array = np.ndarray[Any, Any]
+
+
+def write_batch(effect: WriteBatch) -> list[Stored]:
+    """Writes slabs into a new file and tells where each chunk went."""
+    sources: Sequence[Source] = effect.leaves  # pyright: ignore[reportAssignmentType]
+    buffers: Sequence[_Array] = effect.buffers  # pyright: ignore[reportAssignmentType]
+    chosen: Iterable[frozenset[int]] = effect.compressed  # pyright: ignore[reportAssignmentType]
+    compressed = frozenset[int]().union(*chosen)
+    out = _Appender(files.create(effect.path))
+    stored: list[Stored] = []
+    try:
+        for slab, buffer in zip(effect.slabs, buffers, strict=True):
+            form = sources[slab.leaf].form
+            size = form.chunk_bytes
+            squeeze = slab.leaf in compressed
+            for place, chunk in enumerate(form.chunks[slab.shard][slab.first : slab.last]):
+                payload = buffer[place * size : (place + 1) * size]
+                if squeeze:
+                    payload = compress(payload)
+                crc = crc32c(payload)
+                offset = out.offset
+                out.append(payload, crc.to_bytes(CHECKSUM_BYTES, "little"))
+                stored.append(
+                    Stored(
+                        slab.leaf,
+                        chunk.index,
+                        effect.name,
+                        offset,
+                        out.offset - offset,
+                        crc,
+                    )
+                )
+        out.flush()
+        if effect.sync:
+            files.sync(out.descriptor)
+    finally:
+        os.close(out.descriptor)
+    return stored
+
+
+class _Appender:
+    """Gathers small parts into few writes, and passes large ones on without copying them."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.offset = 0
+        self._parts: list[Any] = []
+        self._pending = 0
+
+    def append(self, payload: _Array, trailer: bytes) -> None:
+        self._parts += (payload, trailer)
+        self._pending += payload.nbytes + len(trailer)
+        self.offset += payload.nbytes + len(trailer)
+        if self._pending >= _FEW_BYTES or (len(self._parts) >= _MOST_PARTS and self._pending):
+            self.flush()
+
+    def flush(self) -> None:
+        parts, self._parts = self._parts, []
+        few = len(parts) > 4
+        pending = [memoryview(b"".join(parts))] if few else [memoryview(part) for part in parts]
+        self._pending = 0
+        while pending:
+            done = os.writev(self.descriptor, pending)
+            while pending and done >= pending[0].nbytes:
+                done -= pending.pop(0).nbytes
+            if done:
+                pending[0] = pending[0][done:]
+
+
+def allocate(effect: Allocate) -> list[_Array]:
+    """Makes uninitialised buffers, aligned so that a CPU device can take them as they are."""
+    sizes = [buffer.nbytes for buffer in effect.buffers]
+    starts: list[int] = []
+    total = 0
+    for size in sizes:
+        starts.append(total)
+        total += -(-size // _ALIGNMENT) * _ALIGNMENT
+    block = _aligned(total)
+    return [
+        block[start : start + size].view(buffer.dtype).reshape(buffer.shape)
+        for start, size, buffer in zip(starts, sizes, effect.buffers, strict=True)
+    ]
+
+
+def _aligned(size: int) -> _Array:
+    block = np.empty(size + _ALIGNMENT, np.uint8)
+    return block[-block.ctypes.data % _ALIGNMENT :][:size]
+
+
+def read_batch(effect: ReadBatch) -> None:
+    """Reads chunks into the buffers they belong to, and checks them.
+
+    Raises:
+      CorruptionError: A chunk is cut short or differs from its checksum.
+    """
+    buffers: Sequence[_Array] = effect.buffers  # pyright: ignore[reportAssignmentType]
+    opened: dict[str, int] = {}
+    try:
+        for fetch in effect.fetches:
+            if fetch.file not in opened:
+                opened[fetch.file] = _open(f"{effect.directory}/{fetch.file}", effect, fetch)
+            _fetch(fetch, buffers[fetch.target], opened[fetch.file], effect)
+    finally:
+        for descriptor in opened.values():
+            os.close(descriptor)
+
+
+def _open(path: str, effect: ReadBatch, fetch: Fetch) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise _damaged("A data file is missing", effect, fetch) from error
+
+
+def _fetch(fetch: Fetch, buffer: _Array, descriptor: int, effect: ReadBatch) -> None:
+    trailer = bytearray(CHECKSUM_BYTES)
+    direct = fetch.payload and fetch.destination is None
+    if direct:
+        payload = as_bytes(buffer)[fetch.start : fetch.start + fetch.payload]
+    else:
+        payload = np.empty(fetch.length - CHECKSUM_BYTES, np.uint8)
+    _read_exactly(descriptor, [memoryview(payload), memoryview(trailer)], fetch, effect)
+    if effect.verify and crc32c(payload) != int.from_bytes(trailer, "little"):
+        raise _damaged("A chunk differs from its checksum: stored bytes changed", effect, fetch)
+    if direct:
+        return
+    size = math.prod(fetch.chunk_shape) * buffer.dtype.itemsize
+    whole = payload if fetch.payload else decompress(payload, size)
+    chunk = whole.view(buffer.dtype).reshape(fetch.chunk_shape)
+    if fetch.source is None or fetch.destination is None:
+        as_bytes(buffer)[fetch.start : fetch.start + size] = as_bytes(chunk)
+    else:
+        buffer[fetch.destination] = chunk[fetch.source]
+
+
+def _read_exactly(
+    descriptor: int, parts: list[memoryview], fetch: Fetch, effect: ReadBatch
+) -> None:
+    offset = fetch.offset
+    while parts:
+        done = os.preadv(descriptor, parts, offset)
+        if done == 0:
+            raise _damaged("A data file ends too early", effect, fetch)
+        offset += done
+        while parts and done >= parts[0].nbytes:
+            done -= parts.pop(0).nbytes
+        if done:
+            parts[0] = parts[0][done:]
+
+
+def _damaged(what: str, effect: ReadBatch, fetch: Fetch) -> CorruptionError:
+    return CorruptionError(
+        f"{what}, at bytes {fetch.offset} to {fetch.offset + fetch.length}",
+        leaf=effect.leaves[fetch.target],
+        path=f"{effect.directory}/{fetch.file}",
+        hint="The checkpoint is damaged: load an earlier one, or restore this file from a copy.",
+    )
+

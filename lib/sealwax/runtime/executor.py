@@ -1,0 +1,217 @@
+"""The executor: performs a plan's graph of effects, and is where everything happens.
+
+Steps run side by side as soon as what they need is done, within byte budgets. The first error
+stops the rest, carries the effect, the leaf and the path, and keeps the other failures as notes;
+then what the operation left behind is undone, unless the checkpoint was sealed already.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeAlias
+
+import anyio
+import anyio.to_thread
+
+from sealwax.effects import SOURCES, Derive, Effect, From, Plan, Step
+from sealwax.effects.wording import sentence
+from sealwax.errors import (
+    InternalError,
+    OperationTimeoutError,
+    SealError,
+    SealwaxError,
+    StorageError,
+)
+from sealwax.runtime.budget import Budget
+from sealwax.runtime.meter import Meter
+
+Perform: TypeAlias = Callable[[Effect], Awaitable[Any]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Byte budgets and deadline of one operation; ``None`` is no limit."""
+
+    write: int | None = None
+    read: int | None = None
+    seconds: float | None = None
+
+
+async def execute(
+    plan: Plan,
+    perform: Perform,
+    *,
+    sources: Sequence[Any] = (),
+    limits: Limits = Limits(),
+    meter: Meter | None = None,
+    on_staged: Callable[[], None] | None = None,
+) -> Any:
+    """Performs a plan and returns the result of the step that ``plan.result`` numbers.
+
+    Args:
+      plan: What to do.
+      perform: How to perform one effect; see ``sealwax.runtime.handlers``.
+      sources: What the operation was called with; ``From(step=SOURCES)`` stands for it.
+      limits: Byte budgets and the deadline.
+      meter: Counts what was done.
+      on_staged: Called once, when every step marked ``staging`` is done.
+
+    Raises:
+      SealwaxError: The first step that failed, as the error that describes it.
+    """
+    run = _Run(plan, perform, sources, limits, meter or Meter(), on_staged)
+    try:
+        with anyio.fail_after(limits.seconds):
+            await run.all()
+    except BaseException as error:
+        failure = run.explain(error)
+        await run.undo(failure)
+        if failure is error:
+            raise
+        raise failure from error
+    return None if plan.result is None else run.results[plan.result]
+
+
+class _Run:
+    """The state of one execution: which steps are done, and what they gave."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        perform: Perform,
+        sources: Sequence[Any],
+        limits: Limits,
+        meter: Meter,
+        on_staged: Callable[[], None] | None,
+    ) -> None:
+        self.plan = plan
+        self.perform = perform
+        self.meter = meter
+        self.on_staged = on_staged
+        self.results: dict[int, Any] = {SOURCES: sources}
+        self.host = Budget(plan.host_budget)
+        self.write = Budget(limits.write)
+        self.read = Budget(limits.read)
+        self.seconds = limits.seconds
+        self.needs = {step.number: step.needs for step in plan.steps}
+        self.done = {step.number: anyio.Event() for step in plan.steps}
+        self.users = collections.Counter(n for needs in self.needs.values() for n in needs)
+        self.staging = sum(step.staging for step in plan.steps)
+        self.failed: list[tuple[Step, BaseException]] = []
+        meter.start(plan)
+
+    async def all(self) -> None:
+        if not self.staging and self.on_staged is not None:
+            self.on_staged()
+        async with anyio.create_task_group() as group:
+            for step in self.plan.steps:
+                group.start_soon(self.step, step)
+
+    async def step(self, step: Step) -> None:
+        for number in self.needs[step.number]:
+            await self.done[number].wait()
+        await self.host.acquire(step.holds)
+        await self.write.acquire(step.writes)
+        await self.read.acquire(step.reads)
+        try:
+            self.results[step.number] = await self.act(step.effect)
+        except Exception as error:
+            self.failed.append((step, error))
+            raise
+        finally:
+            self.write.release(step.writes)
+            self.read.release(step.reads)
+        self.finish(step)
+
+    async def act(self, effect: Effect) -> Any:
+        if isinstance(effect, Derive):
+            inputs = [self.resolve(value) for value in effect.inputs]
+            return await anyio.to_thread.run_sync(effect.function, *inputs)
+        return await self.perform(self.concrete(effect))
+
+    def finish(self, step: Step) -> None:
+        self.meter.advance(step)
+        self.done[step.number].set()
+        for number in self.needs[step.number]:
+            self.users[number] -= 1
+            if self.users[number] == 0 and number != self.plan.result:
+                self.results[number] = None
+                self.host.release(self.plan.steps[number].holds)
+        if step.staging:
+            self.staging -= 1
+            if self.staging == 0 and self.on_staged is not None:
+                self.on_staged()
+
+    def concrete(self, effect: Effect) -> Effect:
+        """The effect with every ``From`` replaced by the result it names."""
+        changes: dict[str, Any] = {}
+        for field in dataclasses.fields(effect):
+            value = getattr(effect, field.name)
+            resolved = self.resolve(value)
+            if resolved is not value:
+                changes[field.name] = resolved
+        return dataclasses.replace(effect, **changes) if changes else effect
+
+    def resolve(self, value: Any) -> Any:
+        if isinstance(value, From):
+            result = self.results[value.step]
+            return result if value.part is None else result[value.part]
+        if isinstance(value, tuple) and any(isinstance(item, From) for item in value):
+            return tuple(self.resolve(item) for item in value)
+        return value
+
+    def explain(self, error: BaseException) -> BaseException:
+        """The one error to raise: the first failure, described, with the others as notes."""
+        if isinstance(error, TimeoutError) and not self.failed:
+            return self.late()
+        if not self.failed:
+            return error
+        (step, cause), *others = self.failed
+        failure = describe(cause, step, self.plan)
+        for other, also in others:
+            failure.add_note(f"Also failed: {sentence(other.effect, self.plan.names)}: {also}")
+        return failure
+
+    def late(self) -> OperationTimeoutError:
+        waiting = [s for s in self.plan.steps if not self.done[s.number].is_set()]
+        first = sentence(waiting[0].effect, self.plan.names) if waiting else "nothing"
+        return OperationTimeoutError(
+            f"{self.plan.title} took longer than {self.seconds:g} s; it was given up with "
+            f"{len(waiting)} of {len(self.plan.steps)} steps not done, the first: {first}",
+            path=self.plan.path,
+            hint="Raise ctx.asynchronous.timeout_secs, or set it to None for no limit.",
+        )
+
+    async def undo(self, failure: BaseException) -> None:
+        seal = self.plan.seal
+        if seal is not None and self.done[seal].is_set():
+            return
+        with anyio.CancelScope(shield=True):
+            for effect in self.plan.undo:
+                try:
+                    await self.perform(effect)
+                except Exception as error:
+                    failure.add_note(f"Could not {sentence(effect, self.plan.names)}: {error}")
+
+
+def describe(error: BaseException, step: Step, plan: Plan) -> BaseException:
+    """Turns what a handler raised into an error that says what was done, and to what."""
+    where = getattr(step.effect, "path", None) or plan.path
+    what = f"could not {sentence(step.effect, plan.names)}"
+    if isinstance(error, SealwaxError):
+        return error.located(path=where)
+    leaves = plan.leaves_of(step)
+    leaf = leaves[0] if len(leaves) == 1 else None
+    if isinstance(error, OSError):
+        kind = SealError if step.number == plan.seal else StorageError
+        made = kind.from_os_error(error, what, leaf=leaf, path=where)
+    elif isinstance(error, (MemoryError, KeyboardInterrupt, SystemExit)):
+        return error
+    else:
+        made = InternalError(f"{what}: {error}", leaf=leaf, path=where)
+    if len(leaves) > 1:
+        made.add_note(f"The step holds {len(leaves)} leaves, from {leaves[0]!r} to {leaves[-1]!r}.")
+    made.__cause__ = error
+    return made

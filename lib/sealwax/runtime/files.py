@@ -1,0 +1,208 @@
+"""File effects on the local file system, and the leases that mark directories in use.
+
+Every function here blocks; the live handler runs them in worker threads. Files and directories
+are brought to stable storage with ``fsync`` (``F_FULLFSYNC`` where the system has it), and a
+failed ``fsync`` is final: the error is raised and nothing is tried again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+import stat
+import sys
+import threading
+
+from sealwax.effects import Entry
+
+_AT_FDCWD = -100
+_RENAME_NOREPLACE = 1
+_RENAME_EXCHANGE = 2
+_RENAME_SWAP_DARWIN = 2
+_RENAME_EXCL_DARWIN = 4
+_FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
+
+
+def look(path: str) -> Entry | None:
+    """What ``path`` names, without following a symbolic link."""
+    try:
+        mode = os.lstat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if stat.S_ISLNK(mode):
+        return Entry.SYMLINK
+    if stat.S_ISDIR(mode):
+        return Entry.DIRECTORY
+    return Entry.FILE if stat.S_ISREG(mode) else Entry.OTHER
+
+
+def list_directory(path: str) -> tuple[str, ...]:
+    """The names in a directory, sorted."""
+    return tuple(sorted(os.listdir(path)))
+
+
+def read_file(path: str) -> bytes | None:
+    """The bytes of a file, or ``None`` when there is none."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def sync(descriptor: int) -> None:
+    """Brings what was written to stable storage."""
+    if _FULL_SYNC is not None:
+        fcntl.fcntl(descriptor, _FULL_SYNC)
+    else:
+        os.fsync(descriptor)
+
+
+def create(path: str) -> int:
+    """Opens a file that must not exist for writing, and returns its descriptor."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+
+
+def write_file(path: str, content: bytes, durable: bool) -> None:
+    """Writes a new file."""
+    descriptor = create(path)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        if durable:
+            sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_directory(path: str) -> None:
+    """Brings the entries of a directory to stable storage."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_directory(path: str, mode: int | None, parents: bool) -> None:
+    """Makes a directory; with ``parents`` also those above it, and then an existing one is fine."""
+    if parents:
+        os.makedirs(path, exist_ok=True)
+    else:
+        os.mkdir(path)
+    if mode is not None:
+        os.chmod(path, mode)
+
+
+def remove_tree(path: str) -> None:
+    """Removes a directory and everything below it; one that is gone already is fine."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(path)
+
+
+def rename(source: str, target: str) -> None:
+    """Renames a directory onto a name that is free.
+
+    Raises:
+      FileExistsError: Something is at ``target``.
+    """
+    if _rename_with(source, target, _RENAME_NOREPLACE, _RENAME_EXCL_DARWIN):
+        return
+    # A file system without the flag: a directory can still only replace an empty directory, so
+    # the worst that a race can do here is to put the checkpoint where an empty one was made.
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+    os.rename(source, target)
+
+
+def exchange(first: str, second: str) -> None:
+    """Lets two directories change places in one step.
+
+    Raises:
+      OSError: ``ENOTSUP`` where the file system cannot do it: there is then no way to overwrite
+        a directory without a moment in which neither version is there.
+    """
+    if not _rename_with(first, second, _RENAME_EXCHANGE, _RENAME_SWAP_DARWIN):
+        raise OSError(
+            errno.ENOTSUP, "this file system cannot exchange two directories in one step", second
+        )
+
+
+def _rename_with(source: str, target: str, linux: int, darwin: int) -> bool:
+    """Renames with a flag; ``False`` when the system or file system does not know the flag."""
+    library = ctypes.CDLL(None, use_errno=True)
+    names = os.fsencode(source), os.fsencode(target)
+    if sys.platform == "darwin":
+        status = library.renamex_np(*names, darwin)
+    elif hasattr(library, "renameat2"):
+        status = library.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], linux)
+    else:
+        return False
+    if status == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        return False
+    raise OSError(number, os.strerror(number), source, None, target)
+
+
+class Leases:
+    """The directories that one operation has in use.
+
+    A lease is an ``flock`` on the directory itself. The kernel drops it when the process dies,
+    however it dies, so a directory that carries our name and no lock was abandoned.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[int] = []
+        self._lock = threading.Lock()
+
+    def make(self, path: str, mode: int | None) -> None:
+        """Makes a directory and holds a lease on it until ``close``."""
+        while True:
+            make_directory(path, mode, parents=False)
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # Between mkdir and flock someone who cleans up may have taken it for abandoned.
+            if _still_there(path, descriptor):
+                break
+            os.close(descriptor)
+        with self._lock:
+            self._held.append(descriptor)
+
+    def close(self) -> None:
+        """Gives up all leases."""
+        with self._lock:
+            held, self._held = self._held, []
+        for descriptor in held:
+            # Unlocked by name, since a forked child may hold the descriptor open.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            os.close(descriptor)
+
+
+def remove_abandoned(path: str) -> bool:
+    """Removes a directory that nobody has a lease on; tells whether it did."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remove_tree(path)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _still_there(path: str, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,105 @@
+"""The live handler: the outermost one, which touches the world."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar, assert_never
+
+import anyio
+import anyio.to_thread
+
+from sealwax import effects as e
+from sealwax.runtime import datafiles, devices, files, foreign, staging
+
+_T = TypeVar("_T")
+_THREADS = 4
+_TOKEN_BYTES = 16
+
+
+class Live:
+    """Performs effects for one operation, and holds its leases until ``close``."""
+
+    def __init__(self) -> None:
+        self._leases = files.Leases()
+        self._threads = anyio.CapacityLimiter(_THREADS)
+
+    def close(self) -> None:
+        """Gives up what the operation had in use."""
+        self._leases.close()
+
+    async def __call__(self, effect: e.Effect) -> Any:
+        """Performs one effect and returns its answer."""
+        match effect:
+            case e.Now():
+                return time.time_ns()
+            case e.Token():
+                return secrets.token_hex(_TOKEN_BYTES)
+            case e.Look(path=path):
+                return await self._blocking(files.look, path)
+            case e.ListDirectory(path=path):
+                return await self._blocking(files.list_directory, path)
+            case e.ReadFile(path=path):
+                return await self._blocking(files.read_file, path)
+            case e.ReadEntries():
+                return await self._blocking(foreign.read_entries, effect)
+            case e.Call(function=function):
+                return await self._blocking(function)
+            case e.Derive(function=function, inputs=inputs):
+                return await self._blocking(function, *inputs)
+            case (
+                e.MakeDirectory()
+                | e.WriteFile()
+                | e.SyncDirectory()
+                | e.Rename()
+                | e.Exchange()
+                | e.RemoveTree()
+            ):
+                return await self._blocking(self._file, effect)
+            case _:
+                return await self._data(effect)
+
+    def _file(self, effect: e.FileEffect) -> object:
+        match effect:
+            case e.MakeDirectory(path=path, mode=mode, lease=True):
+                return self._leases.make(path, mode)
+            case e.MakeDirectory(path=path, mode=mode, parents=parents):
+                return files.make_directory(path, mode, parents)
+            case e.WriteFile(path=path, content=content, sync=sync):
+                return files.write_file(path, content, sync)  # pyright: ignore[reportArgumentType]
+            case e.SyncDirectory(path=path):
+                return files.sync_directory(path)
+            case e.Rename(source=source, target=target):
+                return files.rename(source, target)
+            case e.Exchange(first=first, second=second):
+                return files.exchange(first, second)
+            case e.RemoveTree(path=path, abandoned=True):
+                return files.remove_abandoned(path)
+            case e.RemoveTree(path=path):
+                return files.remove_tree(path)
+            case _:
+                assert_never(effect)
+
+    async def _data(self, effect: e.DataEffect) -> Any:
+        match effect:
+            case e.Stage():
+                return await self._blocking(staging.stage, effect)
+            case e.Probe():
+                return await self._blocking(staging.probe, effect)
+            case e.WriteBatch():
+                return await self._blocking(datafiles.write_batch, effect)
+            case e.Allocate():
+                return datafiles.allocate(effect)
+            case e.ReadBatch():
+                return await self._blocking(datafiles.read_batch, effect)
+            case e.ReadRegions():
+                return await self._blocking(foreign.read_regions, effect)
+            case e.Place():
+                return await self._blocking(devices.place, effect)
+            case _:
+                assert_never(effect)
+
+    async def _blocking(self, function: Callable[..., _T], *args: Any) -> _T:
+        # Never abandoned on cancellation: a write that is under way ends before it is undone.
+        return await anyio.to_thread.run_sync(function, *args, limiter=self._threads)

@@ -1,0 +1,168 @@
+"""Observing: looking at what is there, so that planning can be pure."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
+
+from returns.result import Result
+
+from sealwax.arrays.zarr import ZarrFormat, metadata_key
+from sealwax.effects import Effect, Entry, ListDirectory, Look, Now, ReadEntries, ReadFile, Token
+from sealwax.errors import CorruptionError, SealwaxError
+from sealwax.layouts import manifest, orbax
+from sealwax.layouts.detect import Found
+from sealwax.planning import contents, names
+from sealwax.planning.contents import Contents
+from sealwax.planning.requests import Site
+from sealwax.trees.records import from_entries
+
+Perform: TypeAlias = Callable[[Effect], Awaitable[Any]]
+
+
+async def survey(perform: Perform, path: str) -> Site:
+    """Looks at and around the path of a save."""
+    entry = await perform(Look(path=path))
+    inside = await perform(ListDirectory(path=path)) if entry is Entry.DIRECTORY else ()
+    missing: list[str] = []
+    above = names.parent(path)
+    while (found := await perform(Look(path=above))) is None:
+        missing.insert(0, above)
+        above = names.parent(above)
+    # A symbolic link above the path may well lead to a directory: making ours there will tell.
+    obstacle = above if found in (Entry.FILE, Entry.OTHER) else None
+    siblings = () if missing or obstacle else await perform(ListDirectory(path=above))
+    return Site(
+        entry=entry,
+        names=inside,
+        siblings=siblings,
+        missing=tuple(missing),
+        obstacle=obstacle,
+        token=await perform(Token()),
+        now=await perform(Now()),
+    )
+
+
+async def find(perform: Perform, path: str) -> Found:
+    """Looks at a path from which a checkpoint is to be loaded."""
+    entry = await perform(Look(path=path))
+    if entry is Entry.SYMLINK:
+        # Whatever it leads to is what was asked for.
+        entry = Entry.DIRECTORY if await _lists(perform, path) else Entry.FILE
+    if entry is not Entry.DIRECTORY:
+        return Found(path=path, entry=entry, above=await _neighbours(perform, path))
+    inside = await perform(ListDirectory(path=path))
+    items: dict[str, tuple[str, ...]] = {}
+    for name in inside:
+        below = names.join(path, name)
+        if await perform(Look(path=below)) is Entry.DIRECTORY:
+            items[name] = await perform(ListDirectory(path=below))
+    return Found(
+        path=path,
+        entry=entry,
+        names=inside,
+        items=items,
+        above=await _neighbours(perform, path),
+    )
+
+
+async def _lists(perform: Perform, path: str) -> bool:
+    try:
+        await perform(ListDirectory(path=path))
+    except OSError:
+        return False
+    return True
+
+
+async def _neighbours(perform: Perform, path: str) -> tuple[str, ...]:
+    above = names.parent(path)
+    if await perform(Look(path=above)) is not Entry.DIRECTORY:
+        return ()
+    return await perform(ListDirectory(path=above))
+
+
+async def read_manifest(perform: Perform, path: str) -> manifest.Checkpoint | None:
+    """The checkpoint's own manifest; ``None`` for one that sealwax did not write."""
+    where = names.join(path, manifest.NAME)
+    data = await perform(ReadFile(path=where))
+    return None if data is None else manifest.decode(data, manifest.Checkpoint, where)
+
+
+async def read_contents(perform: Perform, found: Found, item: str) -> Contents:
+    """What one item of a checkpoint holds; ``item`` is empty for a flat checkpoint.
+
+    Raises:
+      SealwaxError: The item's metadata is missing, damaged, or not understood.
+    """
+    directory = names.join(found.path, item) if item else found.path
+    listed = found.items[item] if item else found.names
+    if item and manifest.NAME in listed:
+        where = names.join(directory, manifest.NAME)
+        data: bytes = await perform(ReadFile(path=where))
+        root = await read_manifest(perform, found.path)
+        digest = None if root is None else root.digests.get(f"{item}/{manifest.NAME}")
+        if digest is not None and digest != manifest.digest(data):
+            raise CorruptionError(
+                "The item's manifest is not the one that the checkpoint was sealed with",
+                path=where,
+                hint="Files of two checkpoints were mixed: load another one, or restore this one "
+                "from a copy.",
+            )
+        return raised(contents.from_manifest(manifest.decode(data, manifest.Item, where), directory))
+    return await _read_orbax(perform, directory, listed)
+
+
+async def _read_orbax(perform: Perform, directory: str, listed: tuple[str, ...]) -> Contents:
+    async def read(name: str) -> bytes | None:
+        return await perform(ReadFile(path=names.join(directory, name)))
+
+    where = names.join(directory, orbax.TREE_METADATA)
+    data = await read(orbax.TREE_METADATA)
+    tree = orbax.parse(data or b"", where)
+    entries = raised(from_entries(tree.get("tree_metadata")).alt(lambda e: e.located(path=where)))
+    zarr3 = bool(tree.get("use_zarr3", False))
+    use_ocdbt = tree.get("use_ocdbt")
+    database = orbax.DATABASE in listed if use_ocdbt is None else bool(use_ocdbt)
+    arrays = [entry.name for entry in contents.array_entries(entries)]
+    format = ZarrFormat.V3 if zarr3 else ZarrFormat.V2
+    keys = tuple(metadata_key(name, format) for name in arrays)
+    values: Mapping[str, bytes | None] = {}
+    if arrays:
+        _refuse_escapes(arrays, database, directory)
+        effect = ReadEntries(directory=directory, keys=keys, database=database)
+        values = dict(zip(arrays, await perform(effect), strict=True))
+    strings = await read(orbax.STRINGS)
+    process = await read(orbax.PROCESS_METADATA)
+    return raised(
+        contents.from_orbax(
+            contents.OrbaxFiles(
+                directory=directory,
+                entries=entries,
+                zarr3=zarr3,
+                database=database,
+                arrays=values,
+                strings={} if strings is None else orbax.parse(strings, orbax.STRINGS),
+                shardings=orbax.read_shardings(await read(orbax.SHARDING), orbax.SHARDING),
+                key_impls=orbax.read_key_impls(process, orbax.PROCESS_METADATA),
+            )
+        )
+    )
+
+
+def _refuse_escapes(arrays: list[str], database: bool, directory: str) -> None:
+    """Refuses names that, as paths, would lead out of the checkpoint."""
+    for name in arrays if not database else ():
+        if name.startswith("/") or ".." in name.split("/"):
+            raise CorruptionError(
+                "The name of a leaf leads outside the checkpoint", leaf=name, path=directory
+            )
+
+
+def raised(outcome: Result[Any, SealwaxError]) -> Any:
+    """The value of a result; a failed one becomes the exception that it carries."""
+    failure = outcome.swap().value_or(None)
+    if failure is not None:
+        raise failure
+    return outcome.unwrap()
+
+

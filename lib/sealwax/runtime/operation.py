@@ -1,0 +1,63 @@
+"""One operation from its call to its end: what it captured, and how its parts are run."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sealwax.effects import Effect
+from sealwax.effects.wording import sentence
+from sealwax.errors import SealwaxError, StorageError
+from sealwax.options import Options
+from sealwax.runtime import handlers
+from sealwax.runtime.executor import Limits
+from sealwax.runtime.live import Live
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """What an operation captured when it was called, and keeps to its end.
+
+    Attributes:
+      path: Absolute path that it works on.
+      options: The settings.
+      stack: The effect handlers.
+    """
+
+    path: str
+    options: Options
+    stack: handlers.Stack = dataclasses.field(default_factory=handlers.current)
+
+    @property
+    def limits(self) -> Limits:
+        """The byte budgets and the deadline that the settings ask for."""
+        memory = self.options.memory
+        return Limits(
+            write=memory.write_concurrent_bytes,
+            read=memory.read_concurrent_bytes,
+            seconds=self.options.asynchronous.timeout_secs,
+        )
+
+    @asynccontextmanager
+    async def performing(self) -> AsyncIterator[Callable[[Effect], Awaitable[Any]]]:
+        """Gives the function that performs an effect, and ends what it has in use."""
+        live = Live()
+        try:
+            yield functools.partial(handlers.perform, stack=self.stack, live=live)
+        finally:
+            live.close()
+
+
+async def looking(perform: Callable[[Effect], Awaitable[Any]], effect: Effect) -> Any:
+    """Performs an effect that only looks, and describes its failure."""
+    try:
+        return await perform(effect)
+    except SealwaxError:
+        raise
+    except OSError as error:
+        what = f"could not {sentence(effect)}"
+        path = getattr(effect, "path", None)
+        raise StorageError.from_os_error(error, what, path=path) from error

@@ -1,0 +1,69 @@
+"""Bringing slabs to the host.
+
+A staged slab is one flat buffer of bytes: its chunks, one after another, as they will be stored.
+Where they already lie so in host memory it is a view, and nothing is copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sealwax.arrays.compressibility import shrinks
+from sealwax.arrays.forms import WHOLE, Form, Source, as_bytes
+from sealwax.effects import Probe, Slab, Stage
+
+Buffer = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def stage(effect: Stage) -> list[Buffer]:
+    """Brings slabs to the host, in order."""
+    sources: Sequence[Source] = effect.leaves  # pyright: ignore[reportAssignmentType]
+    return [bring(sources[slab.leaf], slab, effect.copy) for slab in effect.slabs]
+
+
+def bring(source: Source, slab: Slab, copy: bool) -> Buffer:
+    """The bytes of one slab, as a read-only buffer that the caller cannot change if ``copy``."""
+    value, form = source
+    owned = isinstance(value, np.ndarray)
+    data: Any = value if owned else _shard(value, form, slab.shard)
+    if form.on_host and form.rows:
+        array = np.asarray(data)
+        if array.flags.c_contiguous and array.dtype == form.storage.dtype:
+            size = form.chunk_bytes
+            view = as_bytes(array.view(form.storage.carrier))[slab.first * size : slab.last * size]
+            # A JAX array's own buffer outlives its donation and deletion while a view of it
+            # exists; a NumPy array's contents are the caller's to change.
+            buffer = view.copy() if owned and copy else view
+            buffer.flags.writeable = False
+            return buffer
+    return _gather(data, form, slab)
+
+
+def probe(effect: Probe) -> frozenset[int]:
+    """The leaves whose data shrinks when compressed, judged by a sample of each."""
+    buffers: Sequence[Buffer] = effect.buffers  # pyright: ignore[reportAssignmentType]
+    return frozenset(
+        slab.leaf
+        for slab, buffer in zip(effect.slabs, buffers, strict=True)
+        if slab.leaf in effect.candidates and slab.shard == 0 and slab.first == 0
+        if shrinks(buffer)
+    )
+
+
+def _shard(value: Any, form: Form, number: int) -> Any:
+    position = form.shards[number].position
+    return value if position == WHOLE else value.addressable_shards[position].data
+
+
+def _gather(data: Any, form: Form, slab: Slab) -> Buffer:
+    """Copies the chunks of a slab one by one: the way for strided, foreign or remote data."""
+    size = form.chunk_bytes
+    buffer = np.empty((slab.last - slab.first) * size, np.uint8)
+    for place, chunk in enumerate(form.chunks[slab.shard][slab.first : slab.last]):
+        piece = np.ascontiguousarray(np.asarray(data[chunk.within.slices]))
+        buffer[place * size : (place + 1) * size] = as_bytes(form.storage.encode(piece))
+    buffer.flags.writeable = False
+    return buffer

@@ -1,0 +1,1 @@
+"""Pytrees as named leaves: flattening, records, rebuilding, matching and merging. Pure."""

@@ -1,0 +1,173 @@
+"""One error for everything in which a template and a checkpoint differ."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+
+from sealwax.errors import Difference, TreeMismatchError
+
+LIMIT = 10
+"""Lines shown of each list."""
+
+_CANDIDATES = 300
+_EMPTY = frozenset({"None", "nothing", "an empty dict", "an empty list", "an empty tuple"})
+_LENGTHS = re.compile(r"a (list|tuple) of \d+, (a list of \d+|an empty (list|tuple))")
+_PARTIAL = "ctx.pytree.loading.partial_load = True"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Gap:
+    """A subtree, or one leaf, that only one side has.
+
+    Attributes:
+      name: Name of the subtree; empty for the root.
+      leaves: Names of its leaves.
+    """
+
+    name: str
+    leaves: tuple[str, ...]
+
+
+def difference(
+    missing: Sequence[Gap],
+    unexpected: Sequence[Gap],
+    different: Sequence[Difference],
+    *,
+    near: Sequence[str] = (),
+) -> TreeMismatchError:
+    """Makes the error that lists all differences.
+
+    Args:
+      missing: What the template asks for and the checkpoint has not.
+      unexpected: What the checkpoint has and the template does not ask for.
+      different: What both have, in ways that do not fit.
+      near: Further names in the checkpoint that a missing one may have been meant for.
+
+    >>> print(difference([Gap("kernl", ("kernl",))], [Gap("kernel", ("kernel",))], []))
+    the template does not fit the checkpoint: 1 missing, 1 unexpected
+      missing (in the template, not in the checkpoint):
+        kernl; the checkpoint has 'kernel'
+      unexpected (in the checkpoint, not in the template):
+        kernel
+    Rename what is missing to what the checkpoint has.
+    """
+    absent, surplus = _leaves(missing), _leaves(unexpected)
+    counts = {"missing": len(absent), "unexpected": len(surplus), "different": len(different)}
+    found = ", ".join([f"{count} {kind}" for kind, count in counts.items() if count])
+    candidates = [gap.name for gap in unexpected] + list(near)
+    named = {gap.name: _nearest(gap.name, candidates) for gap in missing[:LIMIT]}
+    lines = [
+        *section(
+            "missing (in the template, not in the checkpoint):",
+            [_show(gap) + _suggest(named.get(gap.name)) for gap in missing],
+        ),
+        *section(
+            "unexpected (in the checkpoint, not in the template):",
+            [_show(gap) for gap in unexpected],
+        ),
+        *section(
+            "different:",
+            [
+                f"{_called(d.name)}: the template has {d.expected}, the checkpoint {d.found}"
+                for d in different
+            ],
+        ),
+    ]
+    return TreeMismatchError(
+        f"the template does not fit the checkpoint: {found}",
+        missing=absent,
+        unexpected=surplus,
+        different=tuple(different),
+        lines=tuple(lines),
+        hint=_hint(missing, unexpected, different, renamed=any(named.values())),
+    )
+
+
+def _leaves(gaps: Iterable[Gap]) -> tuple[str, ...]:
+    return tuple([name for gap in gaps for name in gap.leaves])
+
+
+def _called(name: str) -> str:
+    return name or "the root"
+
+
+def _show(gap: Gap) -> str:
+    if gap.leaves == (gap.name,):
+        return _called(gap.name)
+    return f"{_called(gap.name)} ({_count(len(gap.leaves))})"
+
+
+def _count(leaves: int) -> str:
+    return "1 leaf" if leaves == 1 else f"{leaves} leaves"
+
+
+def _suggest(near: str | None) -> str:
+    return "" if near is None else f"; the checkpoint has {near!r}"
+
+
+def _nearest(name: str, candidates: list[str]) -> str | None:
+    # Beside one another, names differ in their last part only, and a long common start must not
+    # make them look alike.
+    parent, dot, last = name.rpartition(".")
+    start = parent + dot
+    siblings = [c[len(start) :] for c in candidates if c.startswith(start)]
+    near = difflib.get_close_matches(last, siblings[:_CANDIDATES], n=1, cutoff=0.7)
+    if near:
+        return start + near[0]
+    near = difflib.get_close_matches(name, candidates[:_CANDIDATES], n=1, cutoff=0.7)
+    return near[0] if near and not near[0].startswith(start) else None
+
+
+def section(title: str, items: Sequence[str]) -> list[str]:
+    """Gives the lines of a list, of which the first ``LIMIT`` items are shown."""
+    if not items:
+        return []
+    lines = _alike(items) if len(items) > LIMIT else list(items)
+    rest = len(lines) - LIMIT
+    shown = [f"    {line}" for line in lines[:LIMIT]]
+    return [f"  {title}", *shown, *([f"    and {rest} more"] if rest > 0 else [])]
+
+
+def _alike(items: Sequence[str]) -> list[str]:
+    """Puts lines that differ in a number only, such as one per layer, into one."""
+    groups: dict[str, list[str]] = {}
+    for item in items:
+        name, space, rest = item.partition(" ")
+        groups.setdefault(re.sub(r"\d+", "*", name) + space + rest, []).append(item)
+    return [
+        group[0] if len(group) == 1 else f"{pattern}, {len(group)} of them"
+        for pattern, group in groups.items()
+    ]
+
+
+def _hint(
+    missing: Sequence[Gap],
+    unexpected: Sequence[Gap],
+    different: Sequence[Difference],
+    *,
+    renamed: bool,
+) -> str:
+    names = [gap.name for gap in (*missing, *unexpected)] + [each.name for each in different]
+    only_empty = all(each.expected in _EMPTY for each in different)
+    if only_empty and not missing and not unexpected:
+        return (
+            "Put PLACEHOLDER (...) where a leaf is to be skipped, or leave its key out and "
+            f"set {_PARTIAL}."
+        )
+    if all("opt_state" in name.split(".") for name in names):
+        return (
+            "Make the template with the optimizer that was used when saving, or leave opt_state "
+            f"out of it and set {_PARTIAL}."
+        )
+    if any(_LENGTHS.fullmatch(f"{each.expected}, {each.found}") for each in different):
+        return "Lists must be of one length: put PLACEHOLDER (...) for items to be skipped."
+    if not missing and not different:
+        return f"Set {_PARTIAL} to load only what the template asks for."
+    if renamed:
+        return "Rename what is missing to what the checkpoint has."
+    if not unexpected and not different:
+        return "Leave out what is missing, and add it after loading with tree.merge."
+    return "Compare the template with sealwax.metadata(path)."

@@ -1,0 +1,115 @@
+"""Prints the table of `make bench`: sealwax beside Orbax v1 beside the raw limit.
+
+Every round saves and loads with each side in turn, so that a slow moment of the machine meets
+all of them. The columns show medians and half the range; the ratios are ratios of medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import tempfile
+from pathlib import Path
+
+import jax
+
+from tests.benchmarks.measure import Samples, drop_caches, peak, time_sides
+from tests.benchmarks.table import SIDES, Row, render, rows_of
+from tests.benchmarks.workloads import WORKLOADS, Workload
+
+
+def machine() -> dict[str, object]:
+    """Describes what the numbers depend on."""
+    packages = ("sealwax", "orbax-checkpoint", "jax", "tensorstore", "numpy")
+    return {
+        "cpus": os.cpu_count(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "devices": [str(device) for device in jax.devices()],
+        **{name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def memory_of(workload: Workload, folder: Path, *, shrink: int) -> Samples:
+    """Finds the peak of memory of each side, saving and loading; in bytes."""
+    return {
+        (f"peak {action}", side): [peak(workload, side, action, folder, shrink)]
+        for action in ("save", "load")
+        for side in SIDES
+    }
+
+
+def arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(prog="tests.benchmarks", description="Prints the table.")
+    names = [workload.name for workload in WORKLOADS]
+    parser.add_argument("--quick", action="store_true", help="small sizes, three rounds")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=names,
+        default=names,
+        metavar="WORKLOAD",
+        help=f"some of: {', '.join(names)}",
+    )
+    parser.add_argument("--rounds", type=int, help="how often; five, or three with --quick")
+    parser.add_argument("--no-cold", action="store_true", help="leave out loads from the disk")
+    parser.add_argument("--no-memory", action="store_true", help="leave out the peaks of memory")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("build/bench"),
+        help="where to write; on the disk to be measured",
+    )
+    parser.add_argument(
+        "--json", type=Path, default=Path("build/bench.json"), help="where the numbers go"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measures what the command line asks for, prints the table and writes the numbers."""
+    options = arguments()
+    shrink = 16 if options.quick else 1
+    rounds = options.rounds or (3 if options.quick else 5)
+    cold = not options.no_cold and drop_caches()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=options.folder)).resolve()
+    rows: list[Row] = []
+    try:
+        for workload in WORKLOADS:
+            if workload.name in options.only:
+                print(f"measuring {workload.title} ...", flush=True)
+                samples = time_sides(workload, folder, rounds=rounds, shrink=shrink, cold=cold)
+                if not options.no_memory:
+                    samples |= memory_of(workload, folder, shrink=shrink)
+                rows += rows_of(workload, samples)
+    finally:
+        shutil.rmtree(folder)
+    report(rows, options, rounds=rounds, shrink=shrink, cold=cold)
+
+
+def report(
+    rows: list[Row], options: argparse.Namespace, *, rounds: int, shrink: int, cold: bool
+) -> None:
+    """Prints the table with the conditions it was measured under, and writes the numbers."""
+    facts = machine() | {"rounds": rounds, "shrink": shrink, "cold": cold}
+    print("\n" + render(rows) + "\n")
+    print(", ".join(f"{name} {value}" for name, value in facts.items()))
+    if shrink > 1:
+        print(f"Sizes were divided by {shrink}; the budgets are meant for the full sizes.")
+    if not (cold or options.no_cold):
+        print("No loads from the disk: /proc/sys/vm/drop_caches cannot be written here.")
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    numbers = {"machine": facts, "rows": [dataclasses.asdict(row) for row in rows]}
+    options.json.write_text(json.dumps(numbers, indent=2) + "\n")
+    print(f"numbers: {options.json}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Times the sides in turn, and finds the peak of memory in a fresh process for each.
+
+Run as a module with the arguments of `peak_here`, it prints that one number; `peak` does so.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from tests.benchmarks.sides import LIBRARIES, Side, library, plain_files
+from tests.benchmarks.workloads import WORKLOADS, Workload
+
+# Times in seconds or sizes in bytes, one for each round: {(measure, side): [...]}.
+Samples = dict[tuple[str, str], list[float]]
+
+
+def drop_caches() -> bool:
+    """Writes out and forgets the page cache, so that reading starts at the disk, if it may."""
+    os.sync()
+    try:
+        Path("/proc/sys/vm/drop_caches").write_text("3\n")
+    except OSError:
+        return False
+    return True
+
+
+def time_sides(
+    workload: Workload, folder: Path, *, rounds: int, shrink: int, cold: bool
+) -> Samples:
+    """Measures all sides in turn, round after round, each round starting with another side."""
+    tree = jax.block_until_ready(workload.build(shrink))
+    sides = [*map(library, LIBRARIES), plain_files(packed=workload.packed)]
+    samples: Samples = defaultdict(list)
+    for side in sides:
+        _rehearse(side, tree, folder / side.name)
+    for number in range(rounds):
+        turn = number % len(sides)
+        for side in sides[turn:] + sides[:turn]:
+            for measure, value in _one_round(side, tree, folder / side.name, cold=cold).items():
+                samples[measure, side.name].append(value)
+    return dict(samples)
+
+
+def _rehearse(side: Side, tree: Any, path: Path) -> None:
+    """Goes through a save and a load once, which warms up, and checks that the bits come back."""
+    side.save(path, tree)
+    loaded = side.load(path, abstract(tree))
+    for saved, found in zip(jax.tree.leaves(tree), jax.tree.leaves(loaded), strict=True):
+        one, other = np.asarray(saved), np.asarray(found)
+        if one.dtype != other.dtype or not np.array_equal(one, other):
+            raise RuntimeError(f"{side.name} loaded something else than what it saved")
+    shutil.rmtree(path)
+
+
+def _one_round(side: Side, tree: Any, path: Path, *, cold: bool) -> dict[str, float]:
+    found = {"save": _timed(lambda: side.save(path, tree))}
+    found["size"] = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    wanted = abstract(tree)
+    found["load"] = _timed(lambda: jax.block_until_ready(side.load(path, wanted)))
+    if cold:
+        drop_caches()
+        found["cold load"] = _timed(lambda: jax.block_until_ready(side.load(path, wanted)))
+    shutil.rmtree(path)
+    if side.save_async is not None:
+        os.sync()
+        gc.collect()
+        began = time.perf_counter()
+        wait = side.save_async(path, tree)
+        found["blocked"] = time.perf_counter() - began
+        wait()
+        shutil.rmtree(path)
+    return found
+
+
+def _timed(work: Any) -> float:
+    os.sync()
+    gc.collect()
+    began = time.perf_counter()
+    result = work()
+    took = time.perf_counter() - began
+    del result
+    return took
+
+
+def abstract(tree: Any) -> Any:
+    """Describes a tree by shapes, dtypes and shardings."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), tree
+    )
+
+
+def peak(workload: Workload, side: str, action: str, folder: Path, shrink: int) -> float:
+    """Finds, in a process of its own, how far above the baseline memory goes; in bytes."""
+    command = [sys.executable, "-m", __name__, workload.name, side, action, str(folder)]
+    done = subprocess.run([*command, str(shrink)], check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[-1])
+
+
+def peak_here(name: str, side_name: str, action: str, folder: str, shrink: str) -> float:
+    """Saves or loads once, and returns the rise of the resident memory over what it was before.
+
+    A tiny checkpoint goes first, so that imports and thread pools do not count.
+    """
+    workload = next(w for w in WORKLOADS if w.name == name)
+    side = plain_files(packed=workload.packed) if side_name == "limit" else library(side_name)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        tiny = {"x": jax.numpy.zeros(8)}
+        side.save(Path(scratch) / "tiny", tiny)
+        side.load(Path(scratch) / "tiny", abstract(tiny))
+        tree = jax.block_until_ready(workload.build(int(shrink)))
+        path = Path(scratch) / "state"
+        if action == "load":
+            side.save(path, tree)
+        wanted = abstract(tree)
+        tree = None if action == "load" else tree
+        before = _restart_peak()
+        if action == "load":
+            kept = jax.block_until_ready(side.load(path, wanted))
+        else:
+            kept = side.save(path, tree)
+        rise = _status("VmHWM") - before
+        del kept
+        return rise
+
+
+def _restart_peak() -> int:
+    """Gives freed memory back, lets the peak start again there, and returns what is resident."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5\n")
+    return _status("VmRSS")
+
+
+def _status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(field)).split()[1])
+
+
+if __name__ == "__main__":
+    print(peak_here(*sys.argv[1:]))
