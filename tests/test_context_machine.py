@@ -21,6 +21,7 @@ from hypothesis.stateful import (
     initialize,
     invariant,
     multiple,
+    precondition,
     rule,
 )
 
@@ -133,22 +134,20 @@ class ContextMachine(RuleBasedStateMachine):
     def first_handles(self):
         return multiple(*(self._handle(Context(), DEFAULTS) for _ in range(2)))
 
-    @rule(target=places, parent=places)
-    def start_task(self, parent):
-        """A task, or ``copy_context``: it starts with its parent's blocks, then goes on alone."""
+    @precondition(lambda self: len(self.all_places) < 4)
+    @rule(target=places, parent=st.none() | places)
+    def start_place(self, parent):
+        """A raw thread, or a task of ``parent``: it starts with its blocks, then goes on alone."""
+        if parent is None:
+            return self._place(contextvars.Context())
         real = parent.call(contextvars.copy_context)
         return self._place(real, blocks=list(parent.blocks), bound=dict(parent.bound))
 
-    @rule(target=places)
-    def start_thread(self):
-        return self._place(contextvars.Context())
-
-    @rule(target=handles, place=places)
-    def make_context(self, place):
-        return self._handle(place.call(Context), DEFAULTS)
-
-    @rule(target=handles, place=places, parent=handles)
-    def make_child(self, place, parent):
+    @precondition(lambda self: len(self.all_handles) < 3)
+    @rule(target=handles, place=places, parent=st.none() | handles)
+    def make_context(self, place, parent):
+        if parent is None:
+            return self._handle(place.call(Context), DEFAULTS)
         return self._handle(place.call(Context, parent.real), place.sees(parent))
 
     @rule(target=open_blocks, place=places, handle=handles)
@@ -159,19 +158,13 @@ class ContextMachine(RuleBasedStateMachine):
         place.blocks.append(block)
         return block
 
-    def _leave(self, block: Open, place: Place) -> None:
+    @rule(block=consumes(open_blocks), elsewhere=st.none() | places)
+    def leave(self, block, elsewhere):
+        """Leaves any open block, not only the innermost, where it was opened or elsewhere."""
+        place = elsewhere or block.place
         place.call(block.generator.close)
         place.drop(block)
         block.place.drop(block)
-
-    @rule(block=consumes(open_blocks))
-    def leave(self, block):
-        """Leaves any open block where it was opened, not only the innermost."""
-        self._leave(block, block.place)
-
-    @rule(block=consumes(open_blocks), place=places)
-    def leave_elsewhere(self, block, place):
-        self._leave(block, place)
 
     @rule(place=places, handle=handles, change=changes)
     def assign(self, place, handle, change):
@@ -195,12 +188,11 @@ class ContextMachine(RuleBasedStateMachine):
         if handle in place.bound:
             place.bound[handle] = place.bound[handle] | values
 
-    @rule(target=running, place=places)
-    def start_operation(self, place):
-        return self._started(Operation(place.call(resolve), place.current()))
-
-    @rule(target=running, place=places, handle=handles)
-    def start_operation_with(self, place, handle):
+    @rule(target=running, place=places, handle=st.none() | handles)
+    def start_operation(self, place, handle):
+        """With the current snapshot, or with ``context=``."""
+        if handle is None:
+            return self._started(Operation(place.call(resolve), place.current()))
         return self._started(Operation(place.call(resolve, handle.real), place.sees(handle)))
 
     @rule(target=running, place=places, other=places, handle=handles)
@@ -236,4 +228,4 @@ class ContextMachine(RuleBasedStateMachine):
 
 
 TestContext = ContextMachine.TestCase
-TestContext.settings = settings(stateful_step_count=25)
+TestContext.settings = settings(stateful_step_count=40)

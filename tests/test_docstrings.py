@@ -12,12 +12,16 @@ import pytest
 import sealwax
 
 README = Path(__file__).parent.parent / "README.md"
-MODULES = sorted(
-    module.name
-    for module in pkgutil.walk_packages(sealwax.__path__, "sealwax.")
-    if not module.name.endswith("__main__")
-)
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def docstrings() -> list[doctest.DocTest]:
+    """Finds every docstring of the package that holds an example."""
+    found = pkgutil.walk_packages(sealwax.__path__, "sealwax.")
+    names = ["sealwax", *(module.name for module in found)]
+    modules = [importlib.import_module(n) for n in names if not n.endswith("__main__")]
+    finder = doctest.DocTestFinder()
+    return [test for module in modules for test in finder.find(module) if test.examples]
 
 
 @pytest.fixture(autouse=True)
@@ -26,14 +30,10 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["sealwax", *MODULES])
-def test_docstrings(name: str, request: pytest.FixtureRequest) -> None:
-    failed, _ = doctest.testmod(
-        importlib.import_module(name),
-        extraglobs={"getfixture": request.getfixturevalue},
-        optionflags=FLAGS,
-    )
-    assert failed == 0
+@pytest.mark.parametrize("example", docstrings(), ids=lambda example: example.name)
+def test_docstring(example: doctest.DocTest, request: pytest.FixtureRequest) -> None:
+    example.globs["getfixture"] = request.getfixturevalue  # as under `pytest --doctest-modules`
+    assert doctest.DocTestRunner(optionflags=FLAGS).run(example).failed == 0
 
 
 def test_readme() -> None:

@@ -149,7 +149,8 @@ def print_report(directory: Path, deaths: list[Death], events: Events, losses: l
     saves = [e for e in events if e["kind"] == "save"]
     print(f"\nkills survived  {len(deaths)}")
     for death, resumed in zip(deaths, starts[1:], strict=True):
-        where = f"inside the save {death.unfinished}" if death.unfinished else "between saves"
+        during = (death.unfinished or "").partition(".")[0]
+        where = f"inside the save of {during}" if during else "between saves"
         print(f"  killed after step {death.step}, {where}; resumed from step {resumed}")
     sizes = {
         entry.name: sum(file.stat().st_size for file in entry.rglob("*") if file.is_file())

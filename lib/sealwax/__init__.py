@@ -13,6 +13,7 @@ from sealwax import effects as effects
 from sealwax import errors as errors
 from sealwax import options as options
 from sealwax import tree as tree
+from sealwax.checkpoint_metadata import CheckpointMetadata as CheckpointMetadata
 from sealwax.context import Context as Context
 from sealwax.context import get_context as get_context
 from sealwax.inspecting import is_orbax_checkpoint as is_orbax_checkpoint
@@ -21,7 +22,6 @@ from sealwax.lens import register_pytrees as _register_pytrees
 from sealwax.loading import load as load
 from sealwax.loading import load_async as load_async
 from sealwax.loading import plan_load as plan_load
-from sealwax.checkpoint_metadata import CheckpointMetadata as CheckpointMetadata
 from sealwax.runtime.response import AsyncResponse as AsyncResponse
 from sealwax.saving import plan_save as plan_save
 from sealwax.saving import save as save

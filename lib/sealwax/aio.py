@@ -10,11 +10,11 @@ from typing import Any
 
 import anyio.to_thread
 
+from sealwax.checkpoint_metadata import CheckpointMetadata
 from sealwax.context import Context
 from sealwax.inspecting import Inspect
 from sealwax.layouts.orbax import AUTO, DEFAULT_ITEM
 from sealwax.loading import Load
-from sealwax.checkpoint_metadata import CheckpointMetadata
 from sealwax.options import Options
 from sealwax.runtime.response import AsyncResponse
 from sealwax.saving import Save, start

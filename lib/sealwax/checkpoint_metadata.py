@@ -15,10 +15,9 @@ from sealwax.planning.contents import Contents, StoredArray, StoredLeaf, empty_v
 from sealwax.planning.targets import Ready, as_saved
 
 T = TypeVar("T")
-_frozen = dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class StorageMetadata:
     """How an array lies in the store: the shapes of what was written at once, and of a chunk."""
 
@@ -26,7 +25,7 @@ class StorageMetadata:
     write_shape: tuple[int, ...] | None = None
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ArrayMetadata:
     """A JAX array in a checkpoint; fit to be a leaf of a template.
 
@@ -49,8 +48,9 @@ class ArrayMetadata:
         Raises:
           LeafMismatchError: These devices cannot form it.
         """
-        import jax
+        import jax as _jax
 
+        jax: Any = _jax
         text = self.sharding_metadata
         record = None if text is None else sharding_record.from_json(text)
         if record is None:
@@ -66,7 +66,7 @@ class ArrayMetadata:
         return made
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class NumpyMetadata:
     """A NumPy array in a checkpoint; fit to be a leaf of a template."""
 
@@ -75,7 +75,7 @@ class NumpyMetadata:
     storage_metadata: StorageMetadata | None = None
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointMetadata(Generic[T]):
     """What is known of a checkpoint without reading its arrays.
 

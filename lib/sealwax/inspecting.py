@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from sealwax.checkpoint_metadata import CheckpointMetadata, tree_metadata
 from sealwax.context import Context, resolve
 from sealwax.effects import ReadFile
 from sealwax.layouts import orbax
 from sealwax.layouts.detect import choose_item, is_checkpoint
-from sealwax.checkpoint_metadata import CheckpointMetadata, tree_metadata
 from sealwax.options import Options
 from sealwax.paths import absolute
 from sealwax.planning import names

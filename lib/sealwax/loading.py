@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
-from sealwax import availability
+from sealwax.checkpoint_metadata import CheckpointMetadata
 from sealwax.context import Context, resolve
 from sealwax.effects import Plan
 from sealwax.layouts.detect import choose_item
 from sealwax.layouts.orbax import AUTO
-from sealwax.checkpoint_metadata import CheckpointMetadata
 from sealwax.options import Options
 from sealwax.paths import absolute
 from sealwax.planning.load import LoadRequest
@@ -18,7 +17,7 @@ from sealwax.runtime import background
 from sealwax.runtime.executor import execute
 from sealwax.runtime.meter import Meter
 from sealwax.runtime.observe import Perform, find, raised, read_contents
-from sealwax.runtime.operation import Operation
+from sealwax.runtime.operation import Operation, raise_unavailable
 from sealwax.runtime.response import AsyncResponse
 from sealwax.trees.structure import PyTree
 
@@ -34,15 +33,14 @@ class Load:
         item: str | None,
         context: Context | Options | None,
     ) -> None:
-        import jax
+        import jax as _jax
 
+        jax: Any = _jax
         options = resolve(context)
-        unavailable = availability.unavailable(options, "load")
-        if unavailable is not None:
-            raise unavailable
+        raise_unavailable(options, "load")
         template: Any = abstract_state
-        if isinstance(template, CheckpointMetadata):
-            template = template.metadata  # pyright: ignore[reportUnknownMemberType]
+        if isinstance(abstract_state, CheckpointMetadata):
+            template = cast("CheckpointMetadata[Any]", abstract_state).metadata
         self.item = item
         self.meter = Meter()
         self.operation = Operation(path=absolute(path), options=options)
@@ -52,8 +50,8 @@ class Load:
             options=options,
             template=template,
             devices=tuple(jax.devices()) if restore else None,
-            default_device=jax.config.jax_default_device,  # pyright: ignore[reportUnknownMemberType]
-            x64=jax.config.jax_enable_x64,  # pyright: ignore[reportUnknownMemberType]
+            default_device=jax.config.jax_default_device,
+            x64=jax.config.jax_enable_x64,
         )
 
     async def plan(self) -> Plan:
@@ -123,7 +121,10 @@ def load_async(
     """Loads a tree in the background.
 
     Args:
-      path: As for ``load``, and so are the others.
+      path: Directory of the checkpoint.
+      abstract_state: What to restore, as for ``load``.
+      checkpointable_name: Name of the item, or ``"AUTO"`` for the first that holds a tree.
+      context: Settings to use instead of the current ones.
 
     Returns:
       A hold on the load: ``result()`` waits for the tree.
@@ -151,7 +152,10 @@ def plan_load(
     """The plan of what ``load`` would do, without reading any array.
 
     Args:
-      path: As for ``load``, and so are the others.
+      path: Directory of the checkpoint.
+      abstract_state: What to restore, as for ``load``.
+      checkpointable_name: Name of the item, or ``"AUTO"`` for the first that holds a tree.
+      context: Settings to use instead of the current ones.
 
     Returns:
       The plan: print it, or ask it for ``bytes``, ``effects`` and ``peak_host_bytes``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import cast
 
 from sealwax.errors import InvalidPathError
 
@@ -20,13 +20,11 @@ def absolute(path: object) -> str:
         raise InvalidPathError(
             "This is not a path", expected="a string or a path object", found=repr(path)
         )
-    given: Any = os.fspath(path)
+    given = str(os.fspath(cast("str | os.PathLike[str]", path)))
     if not given:
         raise InvalidPathError("The path is empty", hint="Name a directory for the checkpoint.")
     if "://" in given:
-        raise InvalidPathError(
-            "Only paths of the local file system can be used yet", path=given
-        )
+        raise InvalidPathError("Only paths of the local file system can be used yet", path=given)
     made = os.path.abspath(os.path.expanduser(given))
     if made == "/":
         raise InvalidPathError("The root of the file system cannot be a checkpoint", path=made)

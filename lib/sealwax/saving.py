@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from sealwax import availability
 from sealwax.arrays.forms import Source
 from sealwax.context import Context, resolve
 from sealwax.effects import Plan
@@ -21,7 +20,7 @@ from sealwax.runtime import background
 from sealwax.runtime.executor import execute
 from sealwax.runtime.meter import Meter
 from sealwax.runtime.observe import raised, survey
-from sealwax.runtime.operation import Operation
+from sealwax.runtime.operation import Operation, raise_unavailable
 from sealwax.runtime.response import AsyncResponse
 from sealwax.trees.flatten import flatten
 from sealwax.trees.structure import PyTree
@@ -42,9 +41,7 @@ class Save:
         background: bool,
     ) -> None:
         options = resolve(context)
-        unavailable = availability.unavailable(options, "save")
-        if unavailable is not None:
-            raise unavailable
+        raise_unavailable(options, "save")
         target = absolute(path)
         self.operation = Operation(path=target, options=options)
         self.meter = Meter()
@@ -143,7 +140,12 @@ def save_async(
     longer alters the checkpoint. The interpreter does not exit before the save has ended.
 
     Args:
-      path: As for ``save``, and so are the others.
+      path: Directory of the checkpoint.
+      state: Any pytree, as for ``save``.
+      checkpointable_name: Name of the item that holds the tree.
+      overwrite: Whether a checkpoint at ``path`` may be replaced.
+      custom_metadata: A dict of JSON values to keep beside the tree.
+      context: Settings to use instead of the current ones.
 
     Returns:
       A hold on the save: ``result()`` waits until the checkpoint is sealed.
@@ -211,7 +213,12 @@ def plan_save(
     """The plan of what ``save`` would do, without doing it.
 
     Args:
-      path: As for ``save``, and so are the others.
+      path: Directory of the checkpoint.
+      state: Any pytree, as for ``save``.
+      checkpointable_name: Name of the item that would hold the tree.
+      overwrite: Whether a checkpoint at ``path`` might be replaced.
+      custom_metadata: A dict of JSON values to keep beside the tree.
+      context: Settings to use instead of the current ones.
 
     Returns:
       The plan: print it, or ask it for ``bytes``, ``effects`` and ``peak_host_bytes``.
@@ -231,4 +238,3 @@ def plan_save(
         background=False,
     )
     return background.run(operation.plan, "plan_save")
-

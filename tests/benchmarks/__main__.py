@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 import jax
+import sealwax
 
 from tests.benchmarks.measure import Samples, drop_caches, peak, time_sides
 from tests.benchmarks.table import SIDES, Row, render, rows_of
@@ -25,12 +26,13 @@ from tests.benchmarks.workloads import WORKLOADS, Workload
 
 def machine() -> dict[str, object]:
     """Describes what the numbers depend on."""
-    packages = ("sealwax", "orbax-checkpoint", "jax", "tensorstore", "numpy")
+    packages = ("orbax-checkpoint", "jax", "tensorstore", "numpy")
     return {
         "cpus": os.cpu_count(),
         "platform": platform.platform(),
         "python": platform.python_version(),
         "devices": [str(device) for device in jax.devices()],
+        "sealwax": sealwax.__version__,
         **{name: importlib.metadata.version(name) for name in packages},
     }
 
@@ -46,7 +48,9 @@ def memory_of(workload: Workload, folder: Path, *, shrink: int) -> Samples:
 
 def arguments() -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(prog="tests.benchmarks", description="Prints the table.")
+    parser = argparse.ArgumentParser(
+        prog="tests.benchmarks", description="Measures sealwax beside Orbax and the limit."
+    )
     names = [workload.name for workload in WORKLOADS]
     parser.add_argument("--quick", action="store_true", help="small sizes, three rounds")
     parser.add_argument(
@@ -73,7 +77,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measures what the command line asks for, prints the table and writes the numbers."""
+    """Measures what the command line asks for, prints the tables and writes the numbers."""
     options = arguments()
     shrink = 16 if options.quick else 1
     rounds = options.rounds or (3 if options.quick else 5)
@@ -88,7 +92,9 @@ def main() -> None:
                 samples = time_sides(workload, folder, rounds=rounds, shrink=shrink, cold=cold)
                 if not options.no_memory:
                     samples |= memory_of(workload, folder, shrink=shrink)
-                rows += rows_of(workload, samples)
+                found = rows_of(workload, samples)
+                print(f"\n{render(found)}\n", flush=True)
+                rows += found
     finally:
         shutil.rmtree(folder)
     report(rows, options, rounds=rounds, shrink=shrink, cold=cold)
@@ -97,9 +103,8 @@ def main() -> None:
 def report(
     rows: list[Row], options: argparse.Namespace, *, rounds: int, shrink: int, cold: bool
 ) -> None:
-    """Prints the table with the conditions it was measured under, and writes the numbers."""
+    """Prints the conditions of the measurement, and writes the numbers."""
     facts = machine() | {"rounds": rounds, "shrink": shrink, "cold": cold}
-    print("\n" + render(rows) + "\n")
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
     if shrink > 1:
         print(f"Sizes were divided by {shrink}; the budgets are meant for the full sizes.")

@@ -18,7 +18,7 @@ MEASURES = {
     "peak save": "memory to save",
     "peak load": "memory to load",
 }
-_HEADINGS = ("", *SIDES, "Orbax / sealwax", "sealwax / limit", "budget")
+_HEADINGS = (*SIDES, "Orbax / sealwax", "sealwax / limit", "budget")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +95,8 @@ def _judge(
 
 
 def render(rows: list[Row]) -> str:
-    """Draws the rows as Markdown, one table for each workload."""
-    parts: list[str] = []
-    for workload in dict.fromkeys(row.workload for row in rows):
-        lines = [_cells(row) for row in rows if row.workload == workload]
-        parts.append(_table((workload, *_HEADINGS[1:]), lines))
-    return "\n\n".join(parts)
+    """Draws the rows of one workload as a table in Markdown."""
+    return _table((rows[0].workload, *_HEADINGS), [_cells(row) for row in rows])
 
 
 def _cells(row: Row) -> tuple[str, ...]:

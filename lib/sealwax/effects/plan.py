@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import cast
 
 from sealwax.effects.vocabulary import (
     Derive,
@@ -13,6 +14,7 @@ from sealwax.effects.vocabulary import (
     Probe,
     ReadBatch,
     ReadRegions,
+    RemoveTree,
     Stage,
     WriteBatch,
 )
@@ -53,8 +55,9 @@ class Step:
 def uses(effect: Effect) -> Iterator[int]:
     """The numbers of the steps whose results an effect contains."""
     for field in dataclasses.fields(effect):
-        value = getattr(effect, field.name)
-        for item in value if isinstance(value, tuple) else (value,):
+        value: object = getattr(effect, field.name)
+        items = cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,)
+        for item in items:
             if isinstance(item, From):
                 yield item.step
 
@@ -127,7 +130,8 @@ class Plan:
 
 def table(plan: Plan, limit: int = 40) -> str:
     """Draws a plan as a table; long plans are cut in the middle."""
-    rows = [_row(step, plan) for step in plan.steps]
+    temporary = next((u.path for u in plan.undo if isinstance(u, RemoveTree)), None)
+    rows = [_row(step, plan, temporary) for step in plan.steps]
     if len(rows) > limit:
         half = limit // 2
         gap = ("", f"... {len(rows) - 2 * half} more steps ...", "", "")
@@ -135,24 +139,27 @@ def table(plan: Plan, limit: int = 40) -> str:
     head = ("#", "effect", "bytes", "after")
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(4)]
     lines = [
-        f"{plan.title}: {plan.path}",
+        f"{plan.title} {plan.path}",
         f"{count(len(plan.names), 'leaf')}, {count(plan.effects, 'effect')}, {size(plan.bytes)}, "
-        f"at most {size(plan.peak_host_bytes)} of host memory",
+        f"at most {size(plan.peak_host_bytes)} of host memory besides what is there",
+        *([f"{_SHORT} is {temporary}"] if temporary else []),
         "",
     ]
-    for row in (head, tuple("-" * w for w in widths), *rows):
-        number, what, amount, after = row
-        lines.append(
-            f"{number:>{widths[0]}}  {what:<{widths[1]}}  {amount:>{widths[2]}}  {after}".rstrip()
-        )
+    for number, what, amount, after in (head, tuple("-" * width for width in widths), *rows):
+        row = f"{number:>{widths[0]}}  {what:<{widths[1]}}  {amount:>{widths[2]}}  {after}"
+        lines.append(row.rstrip())
     return "\n".join(lines)
 
 
-def _row(step: Step, plan: Plan) -> tuple[str, str, str, str]:
+_SHORT = "[tmp]"
+
+
+def _row(step: Step, plan: Plan, temporary: str | None) -> tuple[str, str, str, str]:
     amount = step.writes + step.reads
+    what = sentence(step.effect, plan.names)
     return (
         str(step.number),
-        sentence(step.effect, plan.names),
+        what.replace(temporary, _SHORT) if temporary else what,
         size(amount) if amount else "",
         _ranges(sorted(step.needs)),
     )

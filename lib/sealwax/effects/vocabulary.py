@@ -17,10 +17,9 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 T = TypeVar("T")
-_frozen = dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class From(Generic[T]):
     """The result of an earlier step of the plan, or the part of it that has a name."""
 
@@ -53,10 +52,10 @@ class Slab(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """Where one chunk was written: chunk ``index`` of ``leaf``, in ``file``."""
+    """Where one chunk was written: chunk ``place`` of the grid of ``leaf``, in ``file``."""
 
     leaf: int
-    index: tuple[int, ...]
+    place: tuple[int, ...]
     file: str
     offset: int
     length: int
@@ -98,38 +97,38 @@ class Buffer(NamedTuple):
 # Effects that only look.
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
     """What is at ``path``; the answer is an ``Entry``, or ``None`` for nothing."""
 
     path: str
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ListDirectory:
     """The names in the directory ``path``, sorted."""
 
     path: str
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ReadFile:
     """The bytes of the file ``path``, or ``None`` when there is none."""
 
     path: str
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Now:
     """The time, in nanoseconds since the epoch."""
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
     """Thirty-two random hexadecimal digits."""
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ReadEntries:
     """The values of ``keys`` in the key-value database in ``directory``; ``None`` if absent."""
 
@@ -141,7 +140,7 @@ class ReadEntries:
 # Effects that act on files and directories.
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class MakeDirectory:
     """A new directory. ``lease`` marks it as in use until the operation ends or dies."""
 
@@ -151,7 +150,7 @@ class MakeDirectory:
     lease: bool = False
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class WriteFile:
     """A new file with these bytes, on stable storage when ``sync``."""
 
@@ -160,14 +159,14 @@ class WriteFile:
     sync: bool = True
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SyncDirectory:
     """The entries of a directory are brought to stable storage."""
 
     path: str
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Rename:
     """``source`` becomes ``target``, which must not exist."""
 
@@ -175,7 +174,7 @@ class Rename:
     target: str
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
     """``first`` and ``second``, which both exist, change places in one step."""
 
@@ -183,7 +182,7 @@ class Exchange:
     second: str
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveTree:
     """A directory and everything below it is removed. ``abandoned`` spares one in use."""
 
@@ -194,7 +193,7 @@ class RemoveTree:
 # Effects on array data.
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """Brings slabs to the host. ``copy`` makes buffers that the caller cannot change."""
 
@@ -204,7 +203,7 @@ class Stage:
     nbytes: int
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
     """Looks at staged data and tells which of the candidate leaves it pays to compress."""
 
@@ -213,7 +212,7 @@ class Probe:
     buffers: Later[Sequence[np.ndarray[Any, Any]]]
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class WriteBatch:
     """Encodes slabs chunk by chunk into one new file; the answer is a list of ``Stored``."""
 
@@ -227,14 +226,14 @@ class WriteBatch:
     sync: bool = True
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Allocate:
     """Makes host buffers to read into."""
 
     buffers: tuple[Buffer, ...]
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ReadBatch:
     """Reads chunks into buffers, checking each against its checksum when ``verify``."""
 
@@ -246,7 +245,7 @@ class ReadBatch:
     verify: bool = True
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ReadRegions:
     """Reads regions of foreign arrays into buffers, through the driver that knows them."""
 
@@ -272,7 +271,7 @@ class Placement(NamedTuple):
     key_impl: str | None = None
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Puts filled buffers on devices, one list of (buffer, device) for each array."""
 
@@ -282,7 +281,7 @@ class Place:
     x64: bool = False
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Derive:
     """A pure function of earlier results. It touches nothing, and no handler sees it."""
 
@@ -291,7 +290,7 @@ class Derive:
     inputs: tuple[Later[Any], ...]
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """A function of the user's."""
 
@@ -300,10 +299,6 @@ class Call:
 
 
 Observation: TypeAlias = Look | ListDirectory | ReadFile | Now | Token | ReadEntries
-FileEffect: TypeAlias = (
-    MakeDirectory | WriteFile | SyncDirectory | Rename | Exchange | RemoveTree
-)
-DataEffect: TypeAlias = (
-    Stage | Probe | WriteBatch | Allocate | ReadBatch | ReadRegions | Place
-)
+FileEffect: TypeAlias = MakeDirectory | WriteFile | SyncDirectory | Rename | Exchange | RemoveTree
+DataEffect: TypeAlias = Stage | Probe | WriteBatch | Allocate | ReadBatch | ReadRegions | Place
 Effect: TypeAlias = Observation | FileEffect | DataEffect | Derive | Call

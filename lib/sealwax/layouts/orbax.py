@@ -30,6 +30,15 @@ RESERVED = frozenset({"metrics", AUTO, DELETION})
 PYTREE_HANDLER = "orbax.checkpoint.experimental.v1._src.handlers.pytree_handler.PyTreeHandler"
 
 
+def data_file(number: int) -> str:
+    """The name of a data file of an item.
+
+    >>> data_file(10)
+    'd/0000000a'
+    """
+    return f"{DATA}/{number:08x}"
+
+
 class Facts(NamedTuple):
     """What ``_CHECKPOINT_METADATA`` says."""
 
@@ -60,7 +69,7 @@ def read_checkpoint_metadata(data: bytes | None, path: str) -> Facts:
       CorruptionError: The file is not what Orbax writes.
     """
     found = {} if data is None else parse(data, path)
-    custom = found.get("custom_metadata") or {}
+    custom: object = found.get("custom_metadata") or {}
     start, end = found.get("init_timestamp_nsecs"), found.get("commit_timestamp_nsecs")
     for stamp in (start, end):
         if stamp is not None and not isinstance(stamp, int):
@@ -163,9 +172,11 @@ def read_key_impls(data: bytes | None, path: str) -> dict[str, str]:
     if data is None:
         return {}
     found: dict[str, str] = {}
-    for entry in parse(data, path).get("array_metadatas") or []:
-        array = entry.get("array_metadata") or {}
-        impl = (array.get("ext_metadata") or {}).get("random_key_impl")
+    entries: list[dict[str, Any]] = parse(data, path).get("array_metadatas") or []
+    for entry in entries:
+        array: dict[str, Any] = entry.get("array_metadata") or {}
+        extra: dict[str, Any] = array.get("ext_metadata") or {}
+        impl = extra.get("random_key_impl")
         if impl is not None:
             found[array["param_name"]] = impl
     return found
@@ -179,13 +190,15 @@ def place_string(document: dict[str, Any], name: str, value: str) -> bool:
     *parents, last = name.split("/")
     if "~" in name:
         return False
+    place = document
     for parent in parents:
-        document = document.setdefault(parent, {})
-        if not isinstance(document, dict):
+        inner: object = place.setdefault(parent, {})
+        if not isinstance(inner, dict):
             return False
-    if last in document:
+        place = cast("dict[str, Any]", inner)
+    if last in place:
         return False
-    document[last] = value
+    place[last] = value
     return True
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -13,7 +12,7 @@ from returns.result import Failure, Result, Success
 from sealwax.arrays import dtypes
 from sealwax.arrays.leafkinds import LeafKind
 from sealwax.arrays.zarr import Codec, ZarrFormat, parse_zarr2, parse_zarr3
-from sealwax.errors import CorruptionError, SealwaxError
+from sealwax.errors import CorruptionError, InternalError, SealwaxError
 from sealwax.layouts import manifest, orbax
 from sealwax.trees.build import build
 from sealwax.trees.paths import paths
@@ -21,10 +20,8 @@ from sealwax.trees.records import Entry
 from sealwax.trees.structure import EmptyKind, PyTree, Structure, rebuild
 from sealwax.trees.structure_json import from_json
 
-_frozen = dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 
-
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Native:
     """Chunks that lie in data files as sealwax wrote them.
 
@@ -35,14 +32,14 @@ class Native:
     codec: Codec
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Foreign:
     """An array that only TensorStore's driver of this name is sure to read."""
 
     driver: str
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class StoredArray:
     """An array in a checkpoint: its shape, dtype and chunks, and where they lie."""
 
@@ -59,7 +56,7 @@ class StoredArray:
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class StoredLeaf:
     """A leaf in a checkpoint: an array, or a value that the metadata holds itself."""
 
@@ -69,7 +66,7 @@ class StoredLeaf:
     data: Any = None
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
     """What one item of a checkpoint holds.
 
@@ -106,11 +103,13 @@ def _widen(error: SealwaxError) -> SealwaxError:
 def from_manifest(item: manifest.Item, directory: str) -> Result[Contents, SealwaxError]:
     """Reads the manifest of one of our items."""
     where = f"{directory}/{manifest.NAME}"
-    return (
-        from_json(item.structure)
-        .bind(functools.partial(_from_rows, item, directory))
-        .alt(lambda error: error.located(path=where))
-    )
+    match from_json(item.structure):
+        case Success(structure):
+            return _from_rows(item, directory, structure)
+        case Failure(error):
+            return Failure(error.located(path=where))
+        case _:
+            raise InternalError("A result is neither a success nor a failure")
 
 
 def _from_rows(
@@ -130,9 +129,7 @@ def _from_rows(
         failure.__cause__ = error
         return Failure(failure)
     return Success(
-        Contents(
-            directory=directory, leaves=leaves, structure=structure, files=tuple(item.files)
-        )
+        Contents(directory=directory, leaves=leaves, structure=structure, files=tuple(item.files))
     )
 
 
@@ -167,7 +164,7 @@ _KINDS: dict[str, LeafKind] = {
 ZarrMetadata: TypeAlias = Mapping[str, bytes | None]
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class OrbaxFiles:
     """The metadata of an item as Orbax wrote it, parsed."""
 

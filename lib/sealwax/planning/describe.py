@@ -15,7 +15,7 @@ from sealwax.effects import Stored
 from sealwax.layouts import manifest, ocdbt, orbax
 from sealwax.layouts.ocdbt_format import DataRef, Value
 from sealwax.lens import to_dict
-from sealwax.options import Options
+from sealwax.options import ArrayOptions, Options
 from sealwax.planning.inventory import Inventory
 from sealwax.trees.records import Entry, empty_entry, to_entries
 from sealwax.trees.structure import EmptyKind
@@ -34,21 +34,24 @@ class Description:
       batches: How many data files it has.
       token: Random digits, from which the database takes its identity.
       now: When the save began, in nanoseconds since the epoch.
+      saving: Which of Orbax's optional files to write.
     """
 
     inventory: Inventory
     batches: int
     token: str
     now: int
+    saving: ArrayOptions.Saving
 
     def item_names(self) -> tuple[str, ...]:
         """The files that ``item_files`` will derive."""
         stock = self.inventory
         names = [orbax.TREE_METADATA, manifest.NAME]
         if stock.arrays:
-            names += [f"{orbax.DATA}/{self.batches:032x}", orbax.DATABASE]
+            names += [orbax.data_file(self.batches), orbax.DATABASE]
         if any(form.value_type == "jax.Array" for form in stock.arrays):
-            names += [orbax.SHARDING, orbax.PROCESS_METADATA]
+            names += [orbax.SHARDING] if self.saving.enable_write_sharding_file else []
+            names += [orbax.PROCESS_METADATA] if self.saving.array_metadata_store else []
         if stock.strings:
             names.append(orbax.STRINGS)
         return tuple(sorted(names))
@@ -86,14 +89,16 @@ class Description:
                 entries.append(Entry(leaf.path, form.value_type, skip_deserialize=hidden))
                 continue
             shape = form.shards[0].region.shape
-            entries.append(Entry(leaf.path, form.value_type, write_shape=shape))
+            noted = shape if self.saving.array_metadata_store else None
+            entries.append(Entry(leaf.path, form.value_type, write_shape=noted))
             facts = orbax.ArrayFacts(leaf.name, shape, form.chunk_shape, form.key_impl)
             arrays.append(facts)
             if form.sharding is not None:
                 shardings.append((leaf.name, form.sharding))
         files = {orbax.TREE_METADATA: orbax.tree_metadata(to_entries(entries))}
-        if arrays:
+        if arrays and self.saving.enable_write_sharding_file:
             files[orbax.SHARDING] = orbax.shardings(shardings)
+        if arrays and self.saving.array_metadata_store:
             files[orbax.PROCESS_METADATA] = orbax.array_metadatas(arrays)
         if stock.strings:
             files[orbax.STRINGS] = msgspec.json.encode(stock.strings, order="sorted")
@@ -109,10 +114,10 @@ class Description:
             metadata = _zarr_metadata(form, array in compressed)
             entries.append((metadata_key(name).encode(), metadata))
             for chunk in stored[array]:
-                key = chunk_key(name, chunk.index).encode()
+                key = chunk_key(name, chunk.place).encode()
                 ref = DataRef(file=chunk.file, offset=chunk.offset, length=chunk.length)
                 entries.append((key, ref))
-        nodes = f"{orbax.DATA}/{self.batches:032x}"
+        nodes = orbax.data_file(self.batches)
         made = ocdbt.encode(
             entries,
             nodes_file=nodes,
@@ -129,6 +134,8 @@ class Description:
         files: Mapping[str, bytes],
     ) -> bytes:
         stock = self.inventory
+        data_files = [orbax.data_file(number) for number in range(self.batches)]
+        numbers = {file: number for number, file in enumerate(data_files)}
         forms: dict[tuple[int, bool], int] = {}
         made: list[manifest.Form] = []
         rows: list[manifest.Row] = []
@@ -146,21 +153,21 @@ class Description:
             if place == len(made):
                 made.append(_form_row(form, squeezed))
             chunks: list[int] = []
-            for chunk in sorted(stored[array], key=_by_index):
-                chunks += (int(chunk.file[-32:], 16), chunk.offset, chunk.length, chunk.crc32c)
+            for chunk in sorted(stored[array], key=_by_place):
+                chunks += (numbers[chunk.file], chunk.offset, chunk.length, chunk.crc32c)
             rows.append(manifest.Row(leaf.name, kind.value, place, chunks))
         item = manifest.Item(
             structure=to_json(stock.flat.structure),
             forms=made,
             rows=rows,
-            files=[f"{orbax.DATA}/{number:032x}" for number in range(self.batches)],
+            files=data_files,
             digests={name: manifest.digest(data) for name, data in files.items()},
         )
         return manifest.encode(item)
 
 
-def _by_index(chunk: Stored) -> tuple[int, ...]:
-    return chunk.index
+def _by_place(chunk: Stored) -> tuple[int, ...]:
+    return chunk.place
 
 
 def _entry(number: int, stock: Inventory) -> Entry:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from returns.pipeline import flow
 from returns.result import Failure, Result, Success
 
 from sealwax.arrays.chunks import overlaps
@@ -30,12 +31,15 @@ from sealwax.planning import targets
 from sealwax.planning.batches import BATCH_BYTES
 from sealwax.planning.builder import Builder, result
 from sealwax.planning.contents import Contents, Foreign, Native, StoredArray
+from sealwax.planning.pipeline import bind, lift
 from sealwax.planning.targets import Ready, Target, ToDevice, ToHost
 from sealwax.trees.match import Matching, match
 from sealwax.trees.structure import PyTree
 
 _READ_BYTES = 16 << 20
-_CHECKSUM_BYTES = 4
+
+_Found: TypeAlias = list[tuple[str, Target]]
+_Assemble: TypeAlias = Callable[[Sequence[object]], Result[PyTree, SealwaxError]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,41 +73,39 @@ def plan_load(request: LoadRequest, contents: Contents) -> Result[Plan, SealwaxE
     Returns:
       The plan, whose result is the tree; an error when the template does not fit.
     """
+    planned: Result[Plan, SealwaxError]
     if request.template is None:
-        return _targets(contents, request).map(
-            lambda found: _plan(request, contents, found, contents.tree)
+        planned = flow(
+            _targets(contents, request),
+            lift(functools.partial(_plan, request, contents, assemble=contents.tree)),
         )
-    partial = request.options.pytree.loading.partial_load
-    return match(request.template, contents.entries, partial=partial).bind(
-        lambda matching: _matched(contents, matching, request).map(
-            lambda found: _plan(request, contents, found, _Filler(matching))
+    else:
+        planned = flow(
+            match(
+                request.template,
+                contents.entries,
+                partial=request.options.pytree.loading.partial_load,
+            ),
+            bind(functools.partial(_matched, request, contents)),
         )
-    )
+    return planned
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Filler:
-    matching: Matching
-
-    def __call__(self, values: Sequence[object]) -> Result[PyTree, SealwaxError]:
-        return Success(self.matching.fill(values))
-
-
-def _targets(
-    contents: Contents, request: LoadRequest
-) -> Result[list[tuple[str, Target]], SealwaxError]:
+def _targets(contents: Contents, request: LoadRequest) -> Result[_Found, SealwaxError]:
     found: list[tuple[str, Target]] = []
     for leaf in contents.leaves:
         try:
-            found.append((leaf.entry.name, targets.as_saved(leaf, request.devices, x64=request.x64)))
+            found.append(
+                (leaf.entry.name, targets.as_saved(leaf, request.devices, x64=request.x64))
+            )
         except SealwaxError as error:
             return Failure(error.located(leaf=leaf.entry.name, path=request.path))
     return Success(found)
 
 
 def _matched(
-    contents: Contents, matching: Matching, request: LoadRequest
-) -> Result[list[tuple[str, Target]], SealwaxError]:
+    request: LoadRequest, contents: Contents, matching: Matching
+) -> Result[Plan, SealwaxError]:
     by_entry = {id(leaf.entry): leaf for leaf in contents.leaves}
     found: list[tuple[str, Target]] = []
     failures: list[LeafError] = []
@@ -117,12 +119,17 @@ def _matched(
         except SealwaxError as error:
             return Failure(error.located(leaf=name, path=contents.directory))
     if not failures:
-        return Success(found)
+        fill = functools.partial(_fill, matching)
+        return Success(_plan(request, contents, found, assemble=fill))
     for other in failures[1:10]:
         failures[0].add_note(f"Also: {other}")
     if len(failures) > 10:
         failures[0].add_note(f"... and {len(failures) - 10} more leaves that do not fit.")
     return Failure(failures[0])
+
+
+def _fill(matching: Matching, values: Sequence[object]) -> Result[PyTree, SealwaxError]:
+    return Success(matching.fill(values))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -141,11 +148,14 @@ class _Read:
 def _plan(
     request: LoadRequest,
     contents: Contents,
-    found: list[tuple[str, Target]],
-    assemble: Callable[[Sequence[object]], Result[PyTree, SealwaxError]],
+    found: _Found,
+    *,
+    assemble: _Assemble,
 ) -> Plan:
     build = Builder()
-    values: list[object] = [target.value if isinstance(target, Ready) else None for _, target in found]
+    values: list[object] = [
+        target.value if isinstance(target, Ready) else None for _, target in found
+    ]
     places: list[tuple[int, int]] = []
     numbers: list[int] = []
     for group in _groups(found):
@@ -168,7 +178,7 @@ def _gather(
     *parts: Sequence[object],
     values: list[object],
     numbers: list[int],
-    assemble: Callable[[Sequence[object]], Result[PyTree, SealwaxError]],
+    assemble: _Assemble,
 ) -> PyTree:
     filled = list(values)
     for number, value in zip(numbers, (value for part in parts for value in part), strict=True):
@@ -305,7 +315,9 @@ def _fetches(contents: Contents, target: int, read: _Read, place: Native) -> Ite
     raw = payload if place.codec is Codec.RAW else 0
     chunks = place.chunks
     if len(chunks) == 4 and read.region.shape == array.shape == array.chunk_shape:
-        yield Fetch(target, contents.files[chunks[0]], chunks[1], chunks[2], raw, 0, array.chunk_shape)
+        yield Fetch(
+            target, contents.files[chunks[0]], chunks[1], chunks[2], raw, 0, array.chunk_shape
+        )
         return
     grid = tuple(n // c for n, c in zip(array.shape, array.chunk_shape, strict=True))
     for part in overlaps(read.region, array.chunk_shape):

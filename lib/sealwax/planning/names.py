@@ -51,7 +51,5 @@ def leftovers(path: str, siblings: Iterable[str]) -> tuple[str, ...]:
     """Those of ``siblings`` that saves of ours to ``path`` made and did not finish."""
     prefix = f"{base(path)}{_MARK}"
     return tuple(
-        name
-        for name in siblings
-        if name.startswith(prefix) and _TOKEN.fullmatch(name, len(prefix))
+        name for name in siblings if name.startswith(prefix) and _TOKEN.fullmatch(name, len(prefix))
     )

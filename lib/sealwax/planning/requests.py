@@ -15,10 +15,8 @@ from sealwax.options import Options
 from sealwax.planning import names
 from sealwax.planning.inventory import Inventory
 
-_frozen = dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 
-
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SaveRequest:
     """A tree to be saved.
 
@@ -41,7 +39,7 @@ class SaveRequest:
     background: bool = False
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """What is at and around the path of a save.
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from returns.pipeline import flow
-from returns.pointfree import bind
 from returns.result import Failure, Result, Success
 
 from sealwax.effects import (
@@ -39,6 +39,7 @@ from sealwax.options import ArrayOptions, MemoryOptions
 from sealwax.planning import describe, names
 from sealwax.planning.batches import BATCH_BYTES, Batch, batches
 from sealwax.planning.builder import Builder, result
+from sealwax.planning.pipeline import bind, lift
 from sealwax.planning.requests import SaveRequest, Site
 
 PROBED_BYTES = 64 << 10
@@ -55,11 +56,13 @@ def plan_save(request: SaveRequest, site: Site) -> Result[Plan, SealwaxError]:
     Returns:
       The plan; an error when the path cannot hold the checkpoint.
     """
-    return flow(
+    planned: Result[Plan, SealwaxError] = flow(
         Success(request),
         bind(functools.partial(_check_path, site=site)),
         bind(functools.partial(_check_target, site=site)),
-    ).map(functools.partial(_plan, site=site))
+        lift(functools.partial(_plan, site=site)),
+    )
+    return planned
 
 
 def _check_path(request: SaveRequest, site: Site) -> Result[SaveRequest, SealwaxError]:
@@ -174,7 +177,9 @@ def host_budget(memory: MemoryOptions, background: bool) -> int | None:
     return None if background else 8 * BATCH_BYTES
 
 
-def _directories(build: Builder, request: SaveRequest, site: Site, places: _Places) -> int:
+def _directories(
+    build: Builder, request: SaveRequest, site: Site, places: _Places
+) -> tuple[int, ...]:
     staging = request.background and not (
         request.options.asynchronous.create_directories_asynchronously
     )
@@ -186,18 +191,20 @@ def _directories(build: Builder, request: SaveRequest, site: Site, places: _Plac
             last = (build.add(SyncDirectory(path=names.parent(path)), after=last),)
     root = MakeDirectory(path=places.root, mode=mode, lease=True)
     made = build.add(root, after=last, staging=staging)
-    for path in (places.item, places.data, places.arrays):
-        made = build.add(MakeDirectory(path=path), after=(made,), staging=staging)
-    return made
+    item = build.add(MakeDirectory(path=places.item), after=(made,), staging=staging)
+    inner = (places.data, places.arrays)
+    return tuple(
+        build.add(MakeDirectory(path=path), after=(item,), staging=staging) for path in inner
+    )
 
 
 def _data(
-    build: Builder, request: SaveRequest, places: _Places, made: int
+    build: Builder, request: SaveRequest, places: _Places, made: tuple[int, ...]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Adds the steps that move array data; returns the writing and the probing ones."""
     saving, memory = request.options.array.saving, request.options.memory
     forms = request.inventory.arrays
-    leaves: From[tuple[object, ...]] = From(step=SOURCES)
+    leaves: From[Sequence[Any]] = From(step=SOURCES)
     copied = request.background and memory.deepcopy_host_arrays
     limit = min(
         BATCH_BYTES,
@@ -221,7 +228,7 @@ def _data(
             )
             probes.append(probe)
             probe_of |= dict.fromkeys(candidates, probe)
-        name = f"{orbax.DATA}/{number:032x}"
+        name = orbax.data_file(number)
         present = {slab.leaf for slab in batch.slabs}
         chosen = sorted({probe_of[leaf] for leaf in present if leaf in probe_of})
         always = frozenset(present) if _always(saving) else frozenset[int]()
@@ -235,7 +242,7 @@ def _data(
             nbytes=batch.nbytes,
             sync=_durable(request),
         )
-        parts.append(build.add(write, after=(made,), writes=batch.nbytes))
+        parts.append(build.add(write, after=made, writes=batch.nbytes))
     return tuple(parts), tuple(probes)
 
 
@@ -263,24 +270,30 @@ def _describe(
     request: SaveRequest,
     site: Site,
     places: _Places,
-    made: int,
+    made: tuple[int, ...],
     parts: tuple[int, ...],
     probes: tuple[int, ...],
 ) -> int:
     """Adds the files that describe the item's data; returns the step that derives them."""
     description = describe.Description(
-        inventory=request.inventory, batches=len(parts), token=site.token, now=site.now
+        inventory=request.inventory,
+        batches=len(parts),
+        token=site.token,
+        now=site.now,
+        saving=request.options.array.saving,
     )
     content = build.derive(
         "the item's files", description.item_files, *map(result, (*parts, *probes))
     )
     for name in description.item_names():
         path = names.join(places.item, name)
-        build.add(_file(request, path, result(content, name)), after=(made,))
+        build.add(_file(request, path, result(content, name)), after=made)
     return content
 
 
-def _seal_files(build: Builder, request: SaveRequest, site: Site, places: _Places, item: int) -> None:
+def _seal_files(
+    build: Builder, request: SaveRequest, site: Site, places: _Places, item: int
+) -> None:
     now = build.add(Now(), after=(len(build.steps) - 1,))
     header = describe.Header(
         path=request.path,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
@@ -14,20 +14,15 @@ from sealwax.arrays.leafkinds import LeafKind
 from sealwax.errors import LeafError, LeafMismatchError, UnsupportedLeafError
 from sealwax.planning.contents import StoredArray, StoredLeaf, empty_value
 
-if TYPE_CHECKING:
-    import jax
 
-_frozen = dataclasses.dataclass(frozen=True, slots=True)
-
-
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True)
 class Ready:
     """A leaf that needs no reading."""
 
     value: object
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True)
 class ToHost:
     """An array that becomes a NumPy array, or a Python or NumPy scalar of ``kind``."""
 
@@ -36,7 +31,7 @@ class ToHost:
     kind: LeafKind
 
 
-@_frozen
+@dataclasses.dataclass(frozen=True, slots=True)
 class ToDevice:
     """An array that becomes a JAX array; ``sharding=None`` is JAX's default placement."""
 
@@ -63,7 +58,7 @@ _HINT_CAST = "Load it with the stored dtype, and cast it afterwards with astype.
 
 
 def as_saved(
-    leaf: StoredLeaf, devices: tuple[jax.Device, ...] | None = None, *, x64: bool = False
+    leaf: StoredLeaf, devices: tuple[Any, ...] | None = None, *, x64: bool = False
 ) -> Target:
     """The target of a leaf for which there is no template: what it was when it was saved.
 
@@ -86,7 +81,7 @@ def as_saved(
     return ToHost(leaf.array, leaf.array.dtype, leaf.kind)
 
 
-def saved_sharding(array: StoredArray, devices: tuple[jax.Device, ...]) -> Any:
+def saved_sharding(array: StoredArray, devices: tuple[Any, ...]) -> Any:
     """The recorded sharding on these devices, or ``None`` where they cannot form it."""
     record = None if array.sharding is None else sharding_record.from_json(array.sharding)
     return None if record is None else sharding_record.rebuild(record, devices)
@@ -121,7 +116,8 @@ def _for_type(leaf: StoredLeaf, wanted: type, x64: bool) -> Target:
     array = leaf.array
     kind = next((_SCALARS[t] for t in _SCALARS if issubclass(wanted, t)), None)
     if issubclass(wanted, np.generic):
-        return ToHost(_scalar(leaf), _cast(array, np.dtype(wanted)), LeafKind.NUMPY_SCALAR)
+        dtype: np.dtype[Any] = np.dtype(cast(Any, wanted))
+        return ToHost(_scalar(leaf), _cast(array, dtype), LeafKind.NUMPY_SCALAR)
     if kind is not None:
         _cast(array, _SCALAR_DTYPES[kind], unsigned=kind is LeafKind.INT)
         return ToHost(_scalar(leaf), array.dtype, kind)
@@ -140,7 +136,7 @@ def _for_type(leaf: StoredLeaf, wanted: type, x64: bool) -> Target:
 
 def _for_array(leaf: StoredLeaf, wanted: Any, x64: bool) -> Target:
     if leaf.array is None:
-        value = _inline(leaf)
+        value: Any = _inline(leaf)
         if getattr(value, "shape", None) == wanted.shape and value.dtype == wanted.dtype:
             return Ready(value)
         raise _mismatch(leaf, _describe(wanted.shape, wanted.dtype))

@@ -76,14 +76,17 @@ class Job(Generic[T]):
             self.ended()
 
     async def _main(self) -> Any:
+        outcome: T | None = None
+        error: Exception | None = None
+        scope = anyio.CancelScope()
         # The portal is a task group and would wrap an error in a group: it must not see one.
         async with anyio.from_thread.BlockingPortal() as portal:
-            with anyio.CancelScope() as scope:
+            with scope:
                 self._open(portal, scope)
                 try:
-                    outcome, error = await self._function(), None
+                    outcome = await self._function()
                 except Exception as raised:
-                    outcome, error = None, raised
+                    error = raised
                 finally:
                     self._close()
         if scope.cancelled_caught:

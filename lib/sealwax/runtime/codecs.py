@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import tensorstore as ts
+import tensorstore
 
 from sealwax.arrays.zarr import ZSTD_LEVEL
+
+ts: Any = tensorstore  # Half of its own types are unknown to a strict checker.
 
 _Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 _CHUNK = "c/0"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -142,7 +142,7 @@ def _fetch(fetch: Fetch, buffer: _Array, descriptor: int, effect: ReadBatch) -> 
         payload = as_bytes(buffer)[fetch.start : fetch.start + fetch.payload]
     else:
         payload = np.empty(fetch.length - CHECKSUM_BYTES, np.uint8)
-    _read_exactly(descriptor, [memoryview(payload), memoryview(trailer)], fetch, effect)
+    _read_exactly(descriptor, [memoryview(cast(Any, payload)), memoryview(trailer)], fetch, effect)
     if effect.verify and crc32c(payload) != int.from_bytes(trailer, "little"):
         raise _damaged("A chunk differs from its checksum: stored bytes changed", effect, fetch)
     if direct:
@@ -178,4 +178,3 @@ def _damaged(what: str, effect: ReadBatch, fetch: Fetch) -> CorruptionError:
         path=f"{effect.directory}/{fetch.file}",
         hint="The checkpoint is damaged: load an earlier one, or restore this file from a copy.",
     )
-

@@ -6,10 +6,12 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
-import jax
+import jax as _jax
 import numpy as np
 
 from sealwax.effects import Place, Placement
+
+jax: Any = _jax  # Half of its own types are unknown to a strict checker.
 
 
 def place(effect: Place) -> list[Any]:
@@ -32,7 +34,9 @@ def _place(effect: Place) -> list[Any]:
     by_default = iter(jax.device_put(free))
     moved = iter(jax.device_put([b for b, _ in fixed], [d for _, d in fixed]))
     return [
-        _assemble(array, [next(moved) for _ in array.parts] if array.sharding else [next(by_default)])
+        _assemble(
+            array, [next(moved) for _ in array.parts] if array.sharding else [next(by_default)]
+        )
         for array in effect.arrays
     ]
 

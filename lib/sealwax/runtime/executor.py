@@ -10,7 +10,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import anyio
 import anyio.to_thread
@@ -158,9 +158,12 @@ class _Run:
         if isinstance(value, From):
             result = self.results[value.step]
             return result if value.part is None else result[value.part]
-        if isinstance(value, tuple) and any(isinstance(item, From) for item in value):
-            return tuple(self.resolve(item) for item in value)
-        return value
+        if not isinstance(value, tuple):
+            return value
+        items = cast("tuple[object, ...]", value)
+        if any(isinstance(item, From) for item in items):
+            return tuple(self.resolve(item) for item in items)
+        return items
 
     def explain(self, error: BaseException) -> BaseException:
         """The one error to raise: the first failure, described, with the others as notes."""

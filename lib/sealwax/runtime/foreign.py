@@ -10,20 +10,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorstore as ts
+import tensorstore
 
 from sealwax.effects import ReadEntries, ReadRegions
 from sealwax.errors import CorruptionError
 
+ts: Any = tensorstore  # Half of its own types are unknown to a strict checker.
 _CACHE_BYTES = 100_000_000
 _CONCURRENCY = 128
 
 
 def read_entries(effect: ReadEntries) -> tuple[bytes | None, ...]:
     """The values of keys in a database, or in files below a directory."""
-    store = ts.KvStore.open(
-        _base(effect.directory, effect.database), context=_context()
-    ).result()
+    store = ts.KvStore.open(_base(effect.directory, effect.database), context=_context()).result()
     pending = [store.read(key) for key in effect.keys]
     results = [future.result() for future in pending]
     return tuple(r.value if r.state == "value" else None for r in results)
@@ -41,9 +40,7 @@ def read_regions(effect: ReadRegions) -> None:
     arrays: list[Any] = []
     for leaf, future in zip(effect.leaves, opened, strict=True):
         arrays.append(_checked(future, leaf, effect))
-    reads = [
-        array[region].read() for array, region in zip(arrays, effect.regions, strict=True)
-    ]
+    reads = [array[region].read() for array, region in zip(arrays, effect.regions, strict=True)]
     for leaf, future, target in zip(effect.leaves, reads, effect.targets, strict=True):
         data = np.asarray(_checked(future, leaf, effect))
         # Carried dtypes come back as the unsigned integers that stand for them.
@@ -66,7 +63,9 @@ def _checked(future: Any, leaf: str, effect: ReadRegions) -> Any:
 
 def _spec(effect: ReadRegions, leaf: str) -> dict[str, Any]:
     store = _base(effect.directory, effect.database)
-    store["path"] = leaf if effect.database else f"{store['path']}{leaf}/" if leaf else store["path"]
+    store["path"] = (
+        leaf if effect.database else f"{store['path']}{leaf}/" if leaf else store["path"]
+    )
     return {
         "driver": effect.driver,
         "kvstore": store,
@@ -82,7 +81,7 @@ def _base(directory: str, database: bool) -> dict[str, Any]:
     return {"driver": "ocdbt", "base": files} if database else files
 
 
-def _context() -> ts.Context:
+def _context() -> Any:
     return ts.Context(
         {
             "cache_pool": {"total_bytes_limit": _CACHE_BYTES},

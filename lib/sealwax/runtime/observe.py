@@ -108,7 +108,9 @@ async def read_contents(perform: Perform, found: Found, item: str) -> Contents:
                 hint="Files of two checkpoints were mixed: load another one, or restore this one "
                 "from a copy.",
             )
-        return raised(contents.from_manifest(manifest.decode(data, manifest.Item, where), directory))
+        return raised(
+            contents.from_manifest(manifest.decode(data, manifest.Item, where), directory)
+        )
     return await _read_orbax(perform, directory, listed)
 
 
@@ -164,5 +166,3 @@ def raised(outcome: Result[Any, SealwaxError]) -> Any:
     if failure is not None:
         raise failure
     return outcome.unwrap()
-
-

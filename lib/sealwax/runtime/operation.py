@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
+from sealwax.availability import unavailable
 from sealwax.effects import Effect
 from sealwax.effects.wording import sentence
-from sealwax.errors import SealwaxError, StorageError
+from sealwax.errors import OptionUnavailableError, SealwaxError, StorageError
 from sealwax.options import Options
 from sealwax.runtime import handlers
 from sealwax.runtime.executor import Limits
@@ -42,7 +43,7 @@ class Operation:
         )
 
     @asynccontextmanager
-    async def performing(self) -> AsyncIterator[Callable[[Effect], Awaitable[Any]]]:
+    async def performing(self) -> AsyncGenerator[Callable[[Effect], Awaitable[Any]]]:
         """Gives the function that performs an effect, and ends what it has in use."""
         live = Live()
         try:
@@ -61,3 +62,23 @@ async def looking(perform: Callable[[Effect], Awaitable[Any]], effect: Effect) -
         what = f"could not {sentence(effect)}"
         path = getattr(effect, "path", None)
         raise StorageError.from_os_error(error, what, path=path) from error
+
+
+def raise_unavailable(options: Options, operation: Literal["save", "load"]) -> None:
+    """Refuses what cannot act yet, instead of ignoring it.
+
+    Raises:
+      OptionUnavailableError: A setting, or this job, asks for what is not there.
+    """
+    import jax as _jax
+
+    jax: Any = _jax
+    error = unavailable(options, operation)
+    if error is not None:
+        raise error
+    if jax.process_count() > 1:
+        raise OptionUnavailableError(
+            f"A {operation} by several processes together is not there yet",
+            found=f"{jax.process_count()} processes",
+            hint="Gather the state in one process that runs alone, for now.",
+        )

@@ -33,5 +33,5 @@ class Record(Handler):
 
 
 def record() -> Record:
-    """A handler that keeps a trace: ``with record() as trace: ...; trace.effects``."""
+    """Makes a handler whose ``effects`` are the trace of what was done inside its block."""
     return Record()

@@ -92,7 +92,9 @@ class AsyncResponse(Generic[T]):
                 elif on_error is not None:
                     on_error(self._job.error)
             except Exception:
-                _log.exception("A callback of the %s failed; the operation did not.", self._job.name)
+                _log.exception(
+                    "A callback of the %s failed; the operation did not.", self._job.name
+                )
 
         with self._lock:
             if not self._ended:

@@ -28,7 +28,7 @@ def bring(source: Source, slab: Slab, copy: bool) -> Buffer:
     """The bytes of one slab, as a read-only buffer that the caller cannot change if ``copy``."""
     value, form = source
     owned = isinstance(value, np.ndarray)
-    data: Any = value if owned else _shard(value, form, slab.shard)
+    data = _shard(value, form, slab.shard)
     if form.on_host and form.rows:
         array = np.asarray(data)
         if array.flags.c_contiguous and array.dtype == form.storage.dtype:

@@ -88,11 +88,15 @@ class _Walk:
             raise _cycle(name)
         self._above.add(mark)
         prefix = f"{name}." if path else ""
-        visit = self.visit
-        inner = [
-            visit(child, (*path, key), prefix + key.text)
-            for key, child in zip(keys, children, strict=True)
-        ]
+        known, leaves = self._open.leaf_types, self.leaves
+        inner: list[Structure] = []
+        for key, child in zip(keys, children, strict=True):
+            # Most children are leaves, and a call for each would take longer than the rest.
+            if type(child) in known:
+                leaves.append(Leaf((*path, key), prefix + key.text, child))
+                inner.append(LEAF)
+            else:
+                inner.append(self.visit(child, (*path, key), prefix + key.text))
         self._above.discard(mark)
         return Branch(container, tuple(inner))
 

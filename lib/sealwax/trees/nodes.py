@@ -22,12 +22,15 @@ class Opener:
     """Takes containers apart, one level at a time, exactly as JAX's registry does.
 
     What it learns about classes holds as long as none is registered: use one per traversal.
+
+    Attributes:
+      leaf_types: Classes that are known to be leaves.
     """
 
-    __slots__ = ("_dicts", "_indices", "_leaf_types", "_nodes")
+    __slots__ = ("_dicts", "_indices", "_nodes", "leaf_types")
 
     def __init__(self) -> None:
-        self._leaf_types: set[type] = set(_SCALARS)
+        self.leaf_types: set[type] = set(_SCALARS)
         self._indices: list[Key] = []
         self._dicts: dict[tuple[object, ...], tuple[DictOf, Path]] = {}
         self._nodes: dict[tuple[type, tuple[object, ...]], tuple[NodeOf, Path]] = {}
@@ -39,7 +42,7 @@ class Opener:
           UnsupportedLeafError: It is a dict whose keys have no order.
         """
         kind = cast("type[object]", type(value))
-        if kind in self._leaf_types:
+        if kind in self.leaf_types:
             return None
         if kind is dict or kind is collections.defaultdict:
             container, path = self._dict(cast("dict[object, object]", value))
@@ -81,7 +84,7 @@ class Opener:
         kind: type[object] = type(value)
         found = registry.children(value)
         if found and not found[0][0]:
-            self._leaf_types.add(kind)
+            self.leaf_types.add(kind)
             return None
         entries = [path[0] for path, _ in found]
         keys = tuple([raw_key(entry) for entry in entries])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias, cast
@@ -61,6 +62,7 @@ def _only_below() -> IsLeaf:
     return lambda _: next(asked) > 0
 
 
+@functools.cache
 def _jax() -> Any:
     from jax import tree_util
 

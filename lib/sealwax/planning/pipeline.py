@@ -1,0 +1,30 @@
+"""``bind`` and ``map`` of ``returns``, with types that a checker without its plugin can follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from returns import pointfree
+from returns.result import Result
+
+from sealwax.errors import SealwaxError
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def bind(
+    function: Callable[[A], Result[B, SealwaxError]],
+) -> Callable[[Result[A, SealwaxError]], Result[B, SealwaxError]]:
+    """A step that may fail, to be used in ``flow``."""
+    made: Any = cast(Any, pointfree.bind)(function)
+    return made
+
+
+def lift(
+    function: Callable[[A], B],
+) -> Callable[[Result[A, SealwaxError]], Result[B, SealwaxError]]:
+    """A step that cannot fail, to be used in ``flow``."""
+    made: Any = cast(Any, pointfree.map_)(function)
+    return made
