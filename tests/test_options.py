@@ -137,7 +137,9 @@ OTHER["memory.regulator_options"] = o.MemoryOptions.RegulatorOptions(
 OTHER["memory.serialization_status_callback"] = Callback()
 NAMES = sorted(OTHER)
 PLAIN = sorted(
-    n for n in NAMES if isinstance(OTHER[n], bool | int | float | str | tuple | frozenset | np.dtype)
+    n
+    for n in NAMES
+    if isinstance(OTHER[n], bool | int | float | str | tuple | frozenset | np.dtype)
 )
 
 

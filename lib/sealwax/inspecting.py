@@ -39,7 +39,7 @@ class Inspect:
             metadata=tree_metadata(contents),
             init_timestamp_nsecs=facts.init_timestamp_nsecs,
             commit_timestamp_nsecs=facts.commit_timestamp_nsecs,
-            custom_metadata=facts.custom_metadata,
+            custom_metadata=dict(facts.custom_metadata),
             settings={} if root is None else root.settings,
         )
 

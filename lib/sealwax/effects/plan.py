@@ -138,13 +138,12 @@ def table(plan: Plan, limit: int = 40) -> str:
         rows = [*rows[:half], gap, *rows[-half:]]
     head = ("#", "effect", "bytes", "after")
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(4)]
-    lines = [
-        f"{plan.title} {plan.path}",
+    amounts = (
         f"{count(len(plan.names), 'leaf')}, {count(plan.effects, 'effect')}, {size(plan.bytes)}, "
-        f"at most {size(plan.peak_host_bytes)} of host memory besides what is there",
-        *([f"{_SHORT} is {temporary}"] if temporary else []),
-        "",
-    ]
+        f"at most {size(plan.peak_host_bytes)} of host memory besides what is there"
+    )
+    where = [f"{_SHORT} is {temporary}"] if temporary else []
+    lines = [f"{plan.title} {plan.path}", amounts, *where, ""]
     for number, what, amount, after in (head, tuple("-" * width for width in widths), *rows):
         row = f"{number:>{widths[0]}}  {what:<{widths[1]}}  {amount:>{widths[2]}}  {after}"
         lines.append(row.rstrip())

@@ -28,18 +28,10 @@ def count(number: int, noun: str) -> str:
 def sentence(effect: v.Effect, names: Sequence[str] = ()) -> str:
     """What an effect does, in a few words that name the path."""
     match effect:
-        case v.Look(path=path):
-            return f"look at {path}"
-        case v.ListDirectory(path=path):
-            return f"list {path}"
-        case v.ReadFile(path=path):
-            return f"read {path}"
-        case v.Now():
-            return "tell the time"
-        case v.Token():
-            return "draw a random name"
-        case v.ReadEntries(directory=path, keys=keys):
-            return f"read {count(len(keys), 'entry').replace('entrys', 'entries')} of {path}"
+        case v.Call(name=name):
+            return f"call {name}"
+        case v.Derive(name=name):
+            return f"derive {name}"
         case v.MakeDirectory(path=path):
             return f"make directory {path}"
         case v.WriteFile(path=path, sync=sync):
@@ -52,12 +44,28 @@ def sentence(effect: v.Effect, names: Sequence[str] = ()) -> str:
             return f"seal: exchange {first} and {second}"
         case v.RemoveTree(path=path):
             return f"remove {path}"
-        case v.Call(name=name):
-            return f"call {name}"
-        case v.Derive(name=name):
-            return f"derive {name}"
+        case v.Look() | v.ListDirectory() | v.ReadFile() | v.Now() | v.Token() | v.ReadEntries():
+            return _looking_sentence(effect)
         case _:
             return _data_sentence(effect, names)
+
+
+def _looking_sentence(effect: v.Observation) -> str:
+    match effect:
+        case v.Look(path=path):
+            return f"look at {path}"
+        case v.ListDirectory(path=path):
+            return f"list {path}"
+        case v.ReadFile(path=path):
+            return f"read {path}"
+        case v.Now():
+            return "tell the time"
+        case v.Token():
+            return "draw a random name"
+        case v.ReadEntries(directory=path, keys=keys):
+            return f"read the metadata of {count(len(keys), 'array')} in {path}"
+        case _:
+            assert_never(effect)
 
 
 def _data_sentence(effect: v.DataEffect, names: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ import msgspec
 
 from sealwax.checksum import crc32c
 from sealwax.errors import CorruptionError, InvalidLayoutError
+from sealwax.layouts.orbax import DAMAGED
 
 NAME = "_SEALWAX"
 VERSION = 1
@@ -114,7 +115,7 @@ def decode(data: bytes, kind: type[_T], path: str) -> _T:
         raise CorruptionError(
             "The manifest differs from its checksum",
             path=path,
-            hint="The checkpoint is damaged: load an earlier one, or restore this file from a copy.",
+            hint=DAMAGED,
         )
     version = msgspec.json.decode(body, type=_Version).format
     if version > VERSION:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -25,6 +26,7 @@ DATA = "d"
 TEMPORARY = ".orbax-checkpoint-tmp"
 DEFAULT_ITEM = "state"
 AUTO = "AUTO"
+DAMAGED = "The checkpoint is damaged: load an earlier one, or restore this file from a copy."
 RESERVED = frozenset({"metrics", AUTO, DELETION})
 
 PYTREE_HANDLER = "orbax.checkpoint.experimental.v1._src.handlers.pytree_handler.PyTreeHandler"
@@ -44,7 +46,7 @@ class Facts(NamedTuple):
 
     init_timestamp_nsecs: int | None = None
     commit_timestamp_nsecs: int | None = None
-    custom_metadata: dict[str, Any] = {}
+    custom_metadata: Mapping[str, Any] = MappingProxyType({})
     item_handlers: Any = None
 
 
@@ -57,7 +59,7 @@ def checkpoint_metadata(handlers: Mapping[str, str], facts: Facts) -> bytes:
             "performance_metrics": {},
             "init_timestamp_nsecs": facts.init_timestamp_nsecs,
             "commit_timestamp_nsecs": facts.commit_timestamp_nsecs,
-            "custom_metadata": facts.custom_metadata,
+            "custom_metadata": dict(facts.custom_metadata),
         }
     ).encode()
 
@@ -94,7 +96,7 @@ def parse(data: bytes, path: str) -> dict[str, Any]:
         raise CorruptionError(
             f"A metadata file {state}",
             path=path,
-            hint="The checkpoint is damaged: load an earlier one, or restore this file from a copy.",
+            hint=DAMAGED,
         ) from error
     if not isinstance(found, dict):
         raise CorruptionError(
