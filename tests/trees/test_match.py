@@ -113,9 +113,9 @@ def test_empty_containers_stand_for_one_another(template, stored):
 
 
 @given(EMPTIES)
-def test_a_leaf_gets_the_empty_container_that_was_stored(stored):
-    (kind,) = [entry.empty for entry in entries_of(stored)]
-    assert fitted({"x": W}, {"x": stored}).sources == (Kept(kind.make()),)
+def test_a_leaf_is_not_quietly_replaced_by_an_empty_container(stored):
+    (found,) = refused({"x": W}, {"x": stored}).different
+    assert found.name == "x"
 
 
 @given(EMPTIES, LEAVES)

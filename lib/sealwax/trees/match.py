@@ -161,8 +161,8 @@ class _Walk:
             self.sources.append(Kept(...))
         elif isinstance(found, Twig):
             self._note(leaf.name, f"a leaf ({_kind(leaf.value)})", found)
-        elif (empty := self._stored[found].empty) is not None:
-            self.sources.append(Kept(empty.make()))
+        elif self._stored[found].empty is not None:
+            self._note(leaf.name, f"a leaf ({_kind(leaf.value)})", found)
         else:
             self.sources.append(Wanted(self._stored[found], leaf.value))
 
