@@ -21,6 +21,9 @@ import optax
 from flax.core import FrozenDict
 from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+from returns.result import Success
+
+from sealwax.trees.flatten import flatten
 
 NATIVE = (
     *("bool", "int8", "int16", "int32", "uint8", "uint16", "uint32", "float16", "float32"),
@@ -173,8 +176,10 @@ _VIEWS: list[Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]] = [
 
 
 @st.composite
-def numpy_arrays(draw: st.DrawFn, dtypes: Any = NUMPY_DTYPES) -> np.ndarray[Any, Any]:
-    array = noise(draw(st.sampled_from(dtypes)), draw(SHAPES), draw(SEEDS))
+def numpy_arrays(
+    draw: st.DrawFn, dtypes: Any = NUMPY_DTYPES, shapes: Any = SHAPES
+) -> np.ndarray[Any, Any]:
+    array = noise(draw(st.sampled_from(dtypes)), draw(shapes), draw(SEEDS))
     return draw(st.sampled_from(_VIEWS))(array)
 
 
@@ -255,13 +260,20 @@ def is_node(value: Any) -> bool:
 
 
 def map_tree(
-    tree: Any, leaf: Callable[[Any], Any], node: Callable[[Any, list[Any], list[Any]], Any]
+    tree: Any,
+    leaf: Callable[[Any, tuple[str, ...]], Any],
+    node: Callable[[Any, list[Any], list[Any]], Any],
+    path: tuple[str, ...] = (),
 ) -> Any:
     """Rebuilds a tree bottom up; ``node`` is given the container, its keys and its children."""
     if not is_node(tree):
-        return leaf(tree)
+        return leaf(tree, path)
     keys, children = open_node(tree)
-    return node(tree, keys, [map_tree(child, leaf, node) for child in children])
+    below = [
+        map_tree(child, leaf, node, (*path, str(key)))
+        for key, child in zip(keys, children, strict=True)
+    ]
+    return node(tree, keys, below)
 
 
 def open_node(tree: Any) -> tuple[list[Any], list[Any]]:
@@ -286,7 +298,7 @@ def open_node(tree: Any) -> tuple[list[Any], list[Any]]:
 
 def without_template(tree: Any) -> Any:
     """What ``sealwax.load(path)`` gives back: the same values, in containers of no class."""
-    return map_tree(tree, _native, _plain_node)
+    return map_tree(tree, lambda leaf, _: _native(leaf), _plain_node)
 
 
 def _native(leaf: Any) -> Any:
@@ -323,7 +335,7 @@ def _plain_node(node: Any, keys: list[Any], children: list[Any]) -> Any:
 
 def through_orbax(tree: Any) -> Any:
     """What Orbax's ``load(path)`` gives back: lists for tuples, text for keys, and stand-ins."""
-    return map_tree(tree, _orbax_leaf, _orbax_node)
+    return map_tree(tree, _OrbaxLeaf(), _orbax_node)
 
 
 def _orbax_node(node: Any, keys: list[Any], children: list[Any]) -> Any:
@@ -333,8 +345,29 @@ def _orbax_node(node: Any, keys: list[Any], children: list[Any]) -> Any:
     return list(plain) if isinstance(plain, tuple) and plain else plain
 
 
+class _OrbaxLeaf:
+    """Leaves as Orbax reads them, one after another."""
+
+    def __init__(self) -> None:
+        self.strings: list[list[str]] = []
+
+    def __call__(self, leaf: Any, path: tuple[str, ...]) -> Any:
+        leaf = _native(leaf)
+        return self.string(leaf, ".".join(path)) if isinstance(leaf, str) else _orbax_leaf(leaf)
+
+    def string(self, leaf: str, name: str) -> str | None:
+        """Orbax takes the name for a JSON pointer: a slash nests, and a tilde escapes."""
+        place = name.split("/")
+        overlaps = any(
+            place[: len(other)] == other or other[: len(place)] == place for other in self.strings
+        )
+        if "~" in name or overlaps:
+            return None
+        self.strings.append(place)
+        return leaf
+
+
 def _orbax_leaf(leaf: Any) -> Any:
-    leaf = _native(leaf)
     match leaf:
         case jax.Array() | np.ndarray() if 0 in leaf.shape:
             return None
@@ -400,3 +433,8 @@ def assert_placed(found: Any, wanted: Any) -> None:
         if isinstance(b, jax.Array):
             assert a.sharding.is_equivalent_to(b.sharding, b.ndim), (a.sharding, b.sharding)
             assert a.committed == b.committed
+
+
+def is_named_apart(tree: Any) -> bool:
+    """Whether no two leaves have one name: keys may join to the same dotted text."""
+    return isinstance(flatten(tree), Success)

@@ -91,7 +91,7 @@ def test_assignment_copies_the_path_and_shares_the_rest(name):
     before = ctx.options
     assign(ctx, name, OTHER[name])
     assert before == o.Options()
-    changed = {n for n in diff(before, ctx.options)}
+    changed = set(diff(before, ctx.options))
     assert changed == {name}
     top = name.split(".")[0]
     for field in dataclasses.fields(before):

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import anyio.to_thread
-
 from sealwax.checkpoint_metadata import CheckpointMetadata
 from sealwax.context import Context
 from sealwax.inspecting import Inspect
@@ -17,7 +15,7 @@ from sealwax.layouts.orbax import AUTO, DEFAULT_ITEM
 from sealwax.loading import Load
 from sealwax.options import Options
 from sealwax.runtime.response import AsyncResponse
-from sealwax.saving import Save, start
+from sealwax.saving import Save, Staging
 from sealwax.trees.structure import PyTree
 
 
@@ -65,7 +63,10 @@ async def save_async(
         context=context,
         background=True,
     )
-    return await anyio.to_thread.run_sync(start, operation)
+    staging = Staging(operation)
+    staging.job.start()
+    await staging.job.attended(staging.over)
+    return staging.response()
 
 
 async def load(

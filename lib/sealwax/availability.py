@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal, final
 
+from sealwax.checks import shown
 from sealwax.errors import OptionUnavailableError
 from sealwax.frozen import same
 from sealwax.options import DEFAULTS, AtomicityMode, CheckpointLayout, Options
@@ -103,8 +104,8 @@ def unavailable(options: Options, operation: Operation) -> OptionUnavailableErro
         if operation in later.operations and cannot:
             return OptionUnavailableError(
                 f"Option {name!r} cannot act on a {operation} yet; it needs {later.needs}",
-                expected=repr(default),
-                found=repr(value),
+                expected=shown(default),
+                found=shown(value),
                 hint=f"Leave {name!r} at its default.",
             )
     return None

@@ -85,6 +85,8 @@ def shown(value: object) -> str:
     """A short text for ``value`` and its type, for errors."""
     if value is None or isinstance(value, bool | enum.Enum):
         return repr(value)
+    if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType):
+        return f"{value.__qualname__} ({type(value).__name__})"
     return f"{reprlib.repr(value)} ({type(value).__name__})"
 
 

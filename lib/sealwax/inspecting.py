@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from sealwax.checkpoint_metadata import CheckpointMetadata, tree_metadata
@@ -13,7 +14,7 @@ from sealwax.options import Options
 from sealwax.paths import absolute
 from sealwax.planning import names
 from sealwax.runtime import background
-from sealwax.runtime.observe import find, raised, read_contents, read_manifest
+from sealwax.runtime.observe import Perform, find, raised, read_contents, read_manifest, undisturbed
 from sealwax.runtime.operation import Operation
 
 
@@ -26,14 +27,18 @@ class Inspect:
 
     async def metadata(self) -> CheckpointMetadata[Any]:
         """What is known of the checkpoint and of one item's tree."""
-        path = self.operation.path
         async with self.operation.performing() as perform:
-            found = await find(perform, path)
-            item = raised(choose_item(found, self.item))
-            contents = await read_contents(perform, found, item)
-            where = names.join(path, orbax.CHECKPOINT_METADATA)
-            facts = orbax.read_checkpoint_metadata(await perform(ReadFile(path=where)), where)
-            root = await read_manifest(perform, path)
+            look = functools.partial(self._look, perform)
+            return await undisturbed(perform, self.operation.path, look)
+
+    async def _look(self, perform: Perform) -> CheckpointMetadata[Any]:
+        path = self.operation.path
+        found = await find(perform, path)
+        item = raised(choose_item(found, self.item))
+        contents = await read_contents(perform, found, item)
+        where = names.join(path, orbax.CHECKPOINT_METADATA)
+        facts = orbax.read_checkpoint_metadata(await perform(ReadFile(path=where)), where)
+        root = await read_manifest(perform, path)
         return CheckpointMetadata(
             path=self.operation.options.file.path_class(path),
             metadata=tree_metadata(contents),

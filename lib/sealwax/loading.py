@@ -16,7 +16,7 @@ from sealwax.planning.load import plan_load as plan
 from sealwax.runtime import background
 from sealwax.runtime.executor import execute
 from sealwax.runtime.meter import Meter
-from sealwax.runtime.observe import Perform, find, raised, read_contents
+from sealwax.runtime.observe import Perform, find, raised, read_contents, undisturbed
 from sealwax.runtime.operation import Operation, raise_unavailable
 from sealwax.runtime.response import AsyncResponse
 from sealwax.trees.structure import PyTree
@@ -62,8 +62,12 @@ class Load:
     async def run(self) -> PyTree:
         """Does it, and returns the tree."""
         async with self.operation.performing() as perform:
-            made = await self._plan(perform)
-            return await execute(made, perform, limits=self.operation.limits, meter=self.meter)
+
+            async def look() -> PyTree:
+                made = await self._plan(perform)
+                return await execute(made, perform, limits=self.operation.limits, meter=self.meter)
+
+            return await undisturbed(perform, self.request.path, look)
 
     async def _plan(self, perform: Perform) -> Plan:
         found = await find(perform, self.request.path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +19,7 @@ from sealwax.planning.save import plan_save as plan
 from sealwax.runtime import background
 from sealwax.runtime.executor import execute
 from sealwax.runtime.meter import Meter
+from sealwax.runtime.moments import Moment
 from sealwax.runtime.observe import raised, survey
 from sealwax.runtime.operation import Operation, raise_unavailable
 from sealwax.runtime.response import AsyncResponse
@@ -179,26 +180,32 @@ def start(operation: Save) -> AsyncResponse[None]:
     Raises:
       SealwaxError: It failed before that.
     """
-    staged = threading.Event()
-    ready = threading.Event()
+    staging = Staging(operation)
+    staging.job.start()
+    staging.job.attend(staging.over)
+    return staging.response()
 
-    def on_staged() -> None:
-        staged.set()
-        ready.set()
 
-    async def work() -> None:
-        try:
-            await operation.run(on_staged)
-        finally:
-            ready.set()
+class Staging:
+    """The part of a save in the background that its caller waits for."""
 
-    job = background.Job(work, f"save_async to {operation.request.path!r}")
-    response = AsyncResponse(job, operation.meter)
-    job.start()
-    ready.wait()
-    if not staged.is_set():
-        response.result()
-    return response
+    def __init__(self, operation: Save) -> None:
+        name = f"save_async to {operation.request.path!r}"
+        self.job = background.Job(functools.partial(operation.run, self._staged), name)
+        self.over = Moment(name)
+        self.job.finished.call(self.over.set)
+        self._response = AsyncResponse(self.job, operation.meter)
+        self._well = False
+
+    def response(self) -> AsyncResponse[None]:
+        """A hold on the rest of the save, once this part is over."""
+        if not self._well:
+            self._response.result()
+        return self._response
+
+    def _staged(self) -> None:
+        self._well = True
+        self.over.set()
 
 
 def plan_save(

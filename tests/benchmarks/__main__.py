@@ -17,8 +17,8 @@ import tempfile
 from pathlib import Path
 
 import jax
-import sealwax
 
+import sealwax
 from tests.benchmarks.measure import Samples, drop_caches, peak, time_sides
 from tests.benchmarks.table import SIDES, Row, render, rows_of
 from tests.benchmarks.workloads import WORKLOADS, Workload

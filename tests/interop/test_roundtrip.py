@@ -28,7 +28,7 @@ def storable(tree: Any) -> bool:
     return not flatten(tree).swap().value_or(None)
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(tree=trees())
 def test_without_a_template_values_are_the_same_and_classes_become_dicts(
     fresh: Any, tree: Any
@@ -38,7 +38,7 @@ def test_without_a_template_values_are_the_same_and_classes_become_dicts(
     assert_same(sealwax.load(path), without_template(tree))
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(tree=trees())
 def test_the_tree_itself_is_a_template_that_gives_it_back(fresh: Any, tree: Any) -> None:
     assume(storable(tree))

@@ -45,7 +45,7 @@ class Form:
       storage: How its elements lie in the store.
       chunk_shape: Shape of a chunk; divides the shape of every shard.
       shards: The boxes to be written, each once however often it is replicated.
-      on_host: Whether the data can be read in host memory without a transfer.
+      on_host: Whether the data lies in host memory as it will be stored, in C order.
       value_type: What Orbax calls this kind of leaf.
       key_impl: Implementation of the PRNG keys, when the elements are key data.
       sharding: The sharding as Orbax records it, or ``None``.

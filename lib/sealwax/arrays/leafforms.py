@@ -24,7 +24,7 @@ from __future__ import annotations
 import base64
 import binascii
 import enum
-from typing import Any, TypeAlias, assert_never, cast
+from typing import Any, NamedTuple, TypeAlias, assert_never, cast
 
 import numpy as np
 
@@ -194,11 +194,11 @@ def inline_record(value: Any) -> dict[str, Any]:
     return {"type": library, "shape": shape, "dtype": storage.logical}
 
 
-def from_inline_record(record: dict[str, Any]) -> Any:
-    """The leaf that ``inline_record`` was given; a JAX array is on the default device.
+def from_inline_record(record: dict[str, Any]) -> bytes | int:
+    """The bytes or the integer that ``inline_record`` was given.
 
     Raises:
-      CorruptionError: No leaf has this record.
+      CorruptionError: Neither has this record.
     """
     try:
         match record["type"]:
@@ -206,12 +206,6 @@ def from_inline_record(record: dict[str, Any]) -> Any:
                 return base64.b64decode(record["base64"], validate=True)
             case "int":
                 return int(record["hex"], 16)
-            case "numpy":
-                return _empty(record)
-            case "jax":
-                return _on_device(_empty(record))
-            case "key":
-                return _empty_keys(record)
             case _:
                 pass
     except (KeyError, TypeError, ValueError, binascii.Error) as error:
@@ -219,26 +213,54 @@ def from_inline_record(record: dict[str, Any]) -> Any:
     raise _damaged()
 
 
-def _empty(record: dict[str, Any]) -> _Array:
-    shape = tuple(map(int, record["shape"]))
-    if 0 not in shape:
-        raise ValueError(shape)
-    return np.zeros(shape, dtypes.from_name(record["dtype"]))
+class Empty(NamedTuple):
+    """An array without elements: all there is to know of it.
+
+    Attributes:
+      kind: Whether it was an array of JAX, of NumPy, or of typed keys.
+      shape: Its shape; for typed keys that of their data.
+      dtype: Its dtype; for typed keys that of their data.
+      key_impl: Implementation of the keys.
+    """
+
+    kind: LeafKind
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    key_impl: str | None
 
 
-def _empty_keys(record: dict[str, Any]) -> Any:
+def empty_array(record: dict[str, Any]) -> Empty:
+    """The array without elements that ``inline_record`` was given.
+
+    Raises:
+      CorruptionError: No such array has this record.
+
+    >>> empty_array(inline_record(np.zeros((2, 0)))).shape
+    (2, 0)
+    """
+    try:
+        shape = tuple(map(int, record["shape"]))
+        if 0 not in shape:
+            raise ValueError(shape)
+        match record["type"]:
+            case "numpy":
+                return Empty(LeafKind.NUMPY_ARRAY, shape, dtypes.from_name(record["dtype"]), None)
+            case "jax":
+                return Empty(LeafKind.JAX_ARRAY, shape, dtypes.from_name(record["dtype"]), None)
+            case "key":
+                return _empty_keys(shape, record["impl"])
+            case _:
+                pass
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged() from error
+    raise _damaged()
+
+
+def _empty_keys(shape: tuple[int, ...], impl: str) -> Empty:
     import jax
 
-    shape = tuple(map(int, record["shape"]))
-    words = jax.random.key_data(jax.random.key(0, impl=record["impl"])).shape
-    data = _on_device(np.zeros((*shape, *words), np.uint32))
-    return cast(Any, jax.random.wrap_key_data)(data, impl=record["impl"])
-
-
-def _on_device(array: _Array) -> Any:
-    import jax
-
-    return cast(Any, jax).device_put(array)
+    words = jax.random.key_data(jax.random.key(0, impl=impl)).shape
+    return Empty(LeafKind.JAX_KEY, (*shape, *words), np.dtype(np.uint32), impl)
 
 
 def _damaged() -> CorruptionError:

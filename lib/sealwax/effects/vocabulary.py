@@ -63,10 +63,11 @@ class Stored(NamedTuple):
 
 
 class Fetch(NamedTuple):
-    """One chunk to be read: ``length`` bytes at ``offset`` of ``file``, payload then CRC-32C.
+    """One chunk to be read: ``length`` bytes at ``offset`` of ``file``.
 
-    ``target`` counts the buffers of the batch; ``payload`` is the number of bytes before the
-    checksum when the chunk is stored as it is, and 0 when it is compressed. ``source`` and
+    The last ``trailer`` bytes repeat the checksum; ``crc32c`` is what the manifest says of those
+    before them. ``target`` counts the buffers of the batch; ``payload`` is the size of the chunk
+    when it is stored as it is, and 0 when it is compressed. ``source`` and
     ``destination`` select the part of the chunk and of the target that correspond; both are
     ``None`` when the payload is a contiguous run that starts at byte ``start`` of the target.
     """
@@ -75,6 +76,8 @@ class Fetch(NamedTuple):
     file: str
     offset: int
     length: int
+    crc32c: int
+    trailer: int
     payload: int
     start: int
     chunk_shape: tuple[int, ...] = ()
@@ -176,7 +179,7 @@ class Rename:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """``first`` and ``second``, which both exist, change places in one step."""
+    """``first`` and ``second`` change places in one step; if there is no second, first gets it."""
 
     first: str
     second: str

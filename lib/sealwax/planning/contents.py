@@ -10,6 +10,7 @@ import numpy as np
 from returns.result import Failure, Result, Success
 
 from sealwax.arrays import dtypes
+from sealwax.arrays.leafforms import empty_array
 from sealwax.arrays.leafkinds import LeafKind
 from sealwax.arrays.zarr import Codec, ZarrFormat, parse_zarr2, parse_zarr3
 from sealwax.errors import CorruptionError, InternalError, SealwaxError
@@ -146,6 +147,8 @@ def _stored_form(form: manifest.Form) -> StoredArray:
 
 def _from_row(row: manifest.Row, path: Any, forms: Sequence[StoredArray]) -> StoredLeaf:
     kind = LeafKind(row.kind)
+    if kind is LeafKind.EMPTY_ARRAY:
+        return _without_elements(row, path)
     if row.form < 0:
         value_type = row.data if kind is LeafKind.EMPTY_NODE else kind.value
         empty = kind is LeafKind.EMPTY_NODE
@@ -154,6 +157,19 @@ def _from_row(row: manifest.Row, path: Any, forms: Sequence[StoredArray]) -> Sto
     codec = form.place.codec if isinstance(form.place, Native) else Codec.RAW
     array = dataclasses.replace(form, place=Native(chunks=row.chunks, codec=codec))
     return StoredLeaf(entry=Entry(path, kind.value), kind=kind, array=array)
+
+
+def _without_elements(row: manifest.Row, path: Any) -> StoredLeaf:
+    """An array like any other, but of no chunks, so that nothing is read for it."""
+    known = empty_array(row.data)
+    array = StoredArray(
+        shape=known.shape,
+        dtype=known.dtype,
+        chunk_shape=tuple(max(1, extent) for extent in known.shape),
+        place=Native(chunks=(), codec=Codec.RAW),
+        key_impl=known.key_impl,
+    )
+    return StoredLeaf(entry=Entry(path, row.kind), kind=known.kind, array=array)
 
 
 _KINDS: dict[str, LeafKind] = {

@@ -30,7 +30,7 @@ CHUNK_BYTES = 4 << 20
 """The largest chunk: what is checked as one, and the least that a slice must read."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Inventory:
     """The leaves of a tree and where each will be stored.
 
@@ -121,7 +121,7 @@ class _Cutter:
 
             return Source(data := jax.random.key_data(value), self._jax(data, key_impl(value)))
         array = host_array(kind, value)
-        key = (kind, array.shape, array.dtype)
+        key = (kind, array.shape, array.dtype, array.flags.c_contiguous)
         form = self._forms.get(key)
         if form is None:
             form = self._forms[key] = self._host(kind, value, array)
@@ -134,7 +134,7 @@ class _Cutter:
             storage=storage,
             chunk_shape=chunk_shape(array.shape, storage.carrier.itemsize, self._chunk_bytes),
             shards=(Shard(WHOLE, Region.whole(array.shape)),),
-            on_host=True,
+            on_host=array.flags.c_contiguous and array.dtype == storage.dtype,
             value_type=orbax_value_type(kind, value),
         )
 

@@ -36,6 +36,9 @@ from sealwax.planning.targets import Ready, Target, ToDevice, ToHost
 from sealwax.trees.match import Matching, match
 from sealwax.trees.structure import PyTree
 
+TRAILER = 4
+"""Bytes of the checksum that follows each chunk in a data file."""
+
 _READ_BYTES = 16 << 20
 
 _Found: TypeAlias = list[tuple[str, Target]]
@@ -315,8 +318,9 @@ def _fetches(contents: Contents, target: int, read: _Read, place: Native) -> Ite
     raw = payload if place.codec is Codec.RAW else 0
     chunks = place.chunks
     if len(chunks) == 4 and read.region.shape == array.shape == array.chunk_shape:
+        file, offset, length, crc = chunks
         yield Fetch(
-            target, contents.files[chunks[0]], chunks[1], chunks[2], raw, 0, array.chunk_shape
+            target, contents.files[file], offset, length, crc, TRAILER, raw, 0, array.chunk_shape
         )
         return
     grid = tuple(n // c for n, c in zip(array.shape, array.chunk_shape, strict=True))
@@ -324,13 +328,15 @@ def _fetches(contents: Contents, target: int, read: _Read, place: Native) -> Ite
         number = 0
         for extent, index in zip(grid, part.index, strict=True):
             number = number * extent + index
-        file, offset, length, _ = chunks[4 * number : 4 * number + 4]
+        file, offset, length, crc = chunks[4 * number : 4 * number + 4]
         run = part.target.run_in(read.region.shape) if part.whole else None
         yield Fetch(
             target,
             contents.files[file],
             offset,
             length,
+            crc,
+            TRAILER,
             raw,
             0 if run is None else run[0] * size,
             array.chunk_shape,

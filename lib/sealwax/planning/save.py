@@ -283,7 +283,10 @@ def _describe(
         saving=request.options.array.saving,
     )
     content = build.derive(
-        "the item's files", description.item_files, *map(result, (*parts, *probes))
+        "the item's files",
+        describe.Description.item_files,
+        description,
+        *map(result, (*parts, *probes)),
     )
     for name in description.item_names():
         path = names.join(places.item, name)
@@ -302,7 +305,9 @@ def _seal_files(
         custom_metadata=request.custom_metadata,
         options=request.options,
     )
-    content = build.derive("the checkpoint's files", header.files, result(now), result(item))
+    content = build.derive(
+        "the checkpoint's files", describe.Header.files, header, result(now), result(item)
+    )
     for name in header.names():
         build.add(_file(request, names.join(places.root, name), result(content, name)))
 
@@ -326,7 +331,8 @@ def _sync(build: Builder, request: SaveRequest, *directories: str) -> None:
 def _seal(build: Builder, request: SaveRequest, site: Site, places: _Places) -> int:
     """Adds the step that makes the checkpoint visible, and what may only follow it."""
     before = tuple(step.number for step in build.steps)
-    replaces = site.entry is not None
+    # Another save may put something at the path meanwhile; then that is what is replaced.
+    replaces = request.overwrite
     seal = build.add(
         Exchange(first=places.root, second=request.path)
         if replaces

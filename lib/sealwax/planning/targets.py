@@ -136,9 +136,6 @@ def _for_type(leaf: StoredLeaf, wanted: type, x64: bool) -> Target:
 
 def _for_array(leaf: StoredLeaf, wanted: Any, x64: bool) -> Target:
     if leaf.array is None:
-        value: Any = _inline(leaf)
-        if getattr(value, "shape", None) == wanted.shape and value.dtype == wanted.dtype:
-            return Ready(value)
         raise _mismatch(leaf, _describe(wanted.shape, wanted.dtype))
     array = leaf.array
     keys = not isinstance(wanted.dtype, np.dtype)
@@ -153,9 +150,9 @@ def _for_array(leaf: StoredLeaf, wanted: Any, x64: bool) -> Target:
     dtype = array.dtype if keys else _cast(array, np.dtype(wanted.dtype))
     if isinstance(wanted, np.generic):
         return ToHost(_scalar(leaf), dtype, LeafKind.NUMPY_SCALAR)
-    if isinstance(wanted, np.ndarray):
+    if not hasattr(wanted, "sharding"):
         return ToHost(array, dtype, LeafKind.NUMPY_ARRAY)
-    sharding = getattr(wanted, "sharding", None)
+    sharding = wanted.sharding
     if sharding is not None and not getattr(wanted, "committed", True):
         # An uncommitted array follows what it is combined with; a committed one would not.
         sharding = None

@@ -1,20 +1,25 @@
 """Running coroutines from ordinary code: in a thread that exists only while work does.
 
 The thread has an event loop of its own, so that it makes no difference whether the caller runs
-in a loop already. It is not a daemon: the interpreter waits for it before it exits.
+in a loop already, or which policy makes its loops. It is not a daemon: the interpreter waits for
+it before it exits.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import threading
-from collections.abc import Awaitable, Callable
-from typing import Any, Generic, TypeVar
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
+from types import TracebackType
+from typing import Any, Generic, TypeVar, cast
 
 import anyio
-import anyio.from_thread
 
 from sealwax.errors import OperationCancelledError
+from sealwax.runtime import exits
+from sealwax.runtime.moments import Moment
 
 T = TypeVar("T")
 
@@ -25,88 +30,111 @@ class Job(Generic[T]):
     Args:
       function: What to run.
       name: What it is, for the thread's name and for errors.
-
-    ``ending`` is called in the thread just before anybody learns that the job is finished, and
-    ``ended`` just after.
+      owed: Whether a failure that nobody asks for is reported when the interpreter exits.
     """
 
-    def __init__(self, function: Callable[[], Awaitable[T]], name: str) -> None:
+    def __init__(
+        self, function: Callable[[], Awaitable[T]], name: str, *, owed: bool = True
+    ) -> None:
         self.name = name
-        self.finished = threading.Event()
-        self.ending: Callable[[], object] | None = None
-        self.ended: Callable[[], object] | None = None
+        self.owed = owed
+        self.finished = Moment(name)
         self.error: BaseException | None = None
+        self._trace: TracebackType | None = None
         self._value: T | None = None
-        self._function = function
+        self._function: Callable[[], Awaitable[T]] | None = function
         self._lock = threading.Lock()
         self._cancelled = False
-        self._portal: anyio.from_thread.BlockingPortal | None = None
-        self._scope: anyio.CancelScope | None = None
-        context = contextvars.copy_context()
-        self.thread = threading.Thread(
-            target=context.run, args=(self._run,), name=f"sealwax {name}", daemon=False
+        self._interrupt: Callable[[], object] | None = None
+        self._thread = threading.Thread(
+            target=contextvars.copy_context().run,
+            args=(self._run,),
+            name=f"sealwax {name}",
+            daemon=False,
         )
 
     def start(self) -> None:
-        """Starts the thread."""
-        self.thread.start()
+        """Starts the thread, or runs the job to its end where no thread can be started any more."""
+        exits.begun(self)
+        if not exits.threads_are_over():
+            try:
+                self._thread.start()
+                return
+            except RuntimeError:
+                pass
+        contextvars.copy_context().run(self._run)
 
     def cancel(self) -> None:
         """Asks the job to stop; it ends soon, having undone what it did."""
         with self._lock:
             self._cancelled = True
-            if self._portal is not None and self._scope is not None:
-                self._portal.start_task_soon(self._scope.cancel)
+            if self._interrupt is not None:
+                self._interrupt()
+
+    def attend(self, moment: Moment) -> None:
+        """Blocks until ``moment``; whatever breaks that off cancels the job and sees it end."""
+        try:
+            moment.wait()
+        except BaseException:
+            self.cancel()
+            self.finished.wait()
+            raise
+
+    async def attended(self, moment: Moment) -> None:
+        """Does what ``attend`` does in the caller's own event loop."""
+        try:
+            await moment.reached()
+        except BaseException:
+            self.cancel()
+            with anyio.CancelScope(shield=True):
+                await self.finished.reached()
+            raise
 
     def value(self) -> T:
-        """What the function returned, once it is finished."""
-        if self.error is not None:
-            raise self.error
-        return self._value  # pyright: ignore[reportReturnType]
+        """What the function returned, once it is finished; its error, each time it is asked for."""
+        exits.asked(self)
+        try:
+            if self.error is not None:
+                raise self.error.with_traceback(self._trace)
+            return self._value  # pyright: ignore[reportReturnType]
+        finally:
+            del self  # the error's traceback holds this frame
 
     def _run(self) -> None:
         try:
-            self._value = anyio.run(self._main)
+            # A loop of the plainest kind, whatever policy the program has set for its own.
+            options = {"loop_factory": asyncio.SelectorEventLoop}
+            self._value = anyio.run(self._main, backend="asyncio", backend_options=options)
         except BaseException as error:
-            self.error = error
-        if self.ending is not None:
-            self.ending()
+            release(error)
+            self.error, self._trace = error, error.__traceback__
+        self._function = None
+        exits.ended(self)
         self.finished.set()
-        if self.ended is not None:
-            self.ended()
 
     async def _main(self) -> Any:
-        outcome: T | None = None
-        error: Exception | None = None
-        scope = anyio.CancelScope()
-        # The portal is a task group and would wrap an error in a group: it must not see one.
-        async with anyio.from_thread.BlockingPortal() as portal:
-            with scope:
-                self._open(portal, scope)
-                try:
-                    outcome = await self._function()
-                except Exception as raised:
-                    error = raised
-                finally:
-                    self._close()
-        if scope.cancelled_caught:
-            raise OperationCancelledError(
-                f"The {self.name} was cancelled before it was committed",
-                hint="Nothing was left behind; call it again if it is wanted after all.",
-            )
-        if error is not None:
-            raise error
-        return outcome
+        assert self._function is not None
+        loop = asyncio.get_running_loop()
+        with anyio.CancelScope() as scope:
+            self._open(lambda: loop.call_soon_threadsafe(scope.cancel))
+            try:
+                return await self._function()
+            finally:
+                self._close()
+        raise OperationCancelledError(
+            f"The {self.name} was cancelled before it was committed",
+            hint="Nothing was left behind; call it again if it is wanted after all.",
+        )
 
-    def _open(self, portal: anyio.from_thread.BlockingPortal, scope: anyio.CancelScope) -> None:
+    def _open(self, interrupt: Callable[[], object]) -> None:
         with self._lock:
-            self._portal, self._scope = portal, scope
+            self._interrupt = interrupt
             if self._cancelled:
-                scope.cancel()
+                interrupt()
 
     def _close(self) -> None:
         with self._lock:
-            self._portal = None
+            self._interrupt = None
 
 
 def run(function: Callable[[], Awaitable[T]], name: str) -> T:
@@ -115,12 +143,29 @@ def run(function: Callable[[], Awaitable[T]], name: str) -> T:
     An interrupt of the waiting thread cancels the job, waits until it has cleared up, and is
     then raised.
     """
-    job = Job(function, name)
+    job = Job(function, name, owed=False)
     job.start()
     try:
-        job.thread.join()
-    except BaseException:
-        job.cancel()
-        job.thread.join()
-        raise
-    return job.value()
+        job.attend(job.finished)
+        return job.value()
+    finally:
+        del job
+
+
+def release(error: BaseException) -> None:
+    """Lets go of what the frames of an error hold: a whole training state may be among it."""
+    for each in _with_causes(error):
+        traceback.clear_frames(each.__traceback__)
+
+
+def _with_causes(error: BaseException) -> Iterator[BaseException]:
+    waiting, seen = [error], set[int]()
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        waiting += [also for also in (each.__cause__, each.__context__) if also is not None]
+        if isinstance(each, BaseExceptionGroup):
+            waiting += cast("tuple[BaseException, ...]", each.exceptions)

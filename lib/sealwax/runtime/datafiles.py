@@ -136,15 +136,15 @@ def _open(path: str, effect: ReadBatch, fetch: Fetch) -> int:
 
 
 def _fetch(fetch: Fetch, buffer: _Array, descriptor: int, effect: ReadBatch) -> None:
-    trailer = bytearray(CHECKSUM_BYTES)
+    trailer = bytearray(fetch.trailer)
     direct = fetch.payload and fetch.destination is None
     if direct:
         payload = as_bytes(buffer)[fetch.start : fetch.start + fetch.payload]
     else:
-        payload = np.empty(fetch.length - CHECKSUM_BYTES, np.uint8)
+        payload = np.empty(fetch.length - fetch.trailer, np.uint8)
     _read_exactly(descriptor, [memoryview(cast(Any, payload)), memoryview(trailer)], fetch, effect)
-    if effect.verify and crc32c(payload) != int.from_bytes(trailer, "little"):
-        raise _damaged("A chunk differs from its checksum: stored bytes changed", effect, fetch)
+    if effect.verify:
+        _check(crc32c(payload), trailer, effect, fetch)
     if direct:
         return
     size = math.prod(fetch.chunk_shape) * buffer.dtype.itemsize
@@ -154,6 +154,15 @@ def _fetch(fetch: Fetch, buffer: _Array, descriptor: int, effect: ReadBatch) -> 
         as_bytes(buffer)[fetch.start : fetch.start + size] = as_bytes(chunk)
     else:
         buffer[fetch.destination] = chunk[fetch.source]
+
+
+def _check(found: int, trailer: bytearray, effect: ReadBatch, fetch: Fetch) -> None:
+    """Holds a chunk against its own checksum and the manifest's: another chunk has another."""
+    recorded = int.from_bytes(trailer, "little") if fetch.trailer else fetch.crc32c
+    if found != recorded:
+        raise _damaged("A chunk differs from its checksum: stored bytes changed", effect, fetch)
+    if found != fetch.crc32c:
+        raise _damaged("A chunk is not the one that the manifest describes", effect, fetch)
 
 
 def _read_exactly(

@@ -2,22 +2,24 @@
 
 Steps run side by side as soon as what they need is done, within byte budgets. The first error
 stops the rest, carries the effect, the leaf and the path, and keeps the other failures as notes;
-then what the operation left behind is undone, unless the checkpoint was sealed already.
+then what the operation left behind is undone, unless the checkpoint was sealed already. From the
+seal on nothing is cancelled any more: what is sealed is also finished.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import errno
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias, cast
 
 import anyio
-import anyio.to_thread
 
-from sealwax.effects import SOURCES, Derive, Effect, From, Plan, Step
+from sealwax.effects import SOURCES, Call, Derive, Effect, From, Plan, Step
 from sealwax.effects.wording import sentence
 from sealwax.errors import (
+    CheckpointExistsError,
     InternalError,
     OperationTimeoutError,
     SealError,
@@ -26,8 +28,10 @@ from sealwax.errors import (
 )
 from sealwax.runtime.budget import Budget
 from sealwax.runtime.meter import Meter
+from sealwax.runtime.threads import in_thread
 
 Perform: TypeAlias = Callable[[Effect], Awaitable[Any]]
+_TAKEN = frozenset({errno.EEXIST, errno.ENOTEMPTY})
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +74,7 @@ async def execute(
         await run.undo(failure)
         if failure is error:
             raise
-        raise failure from error
+        raise failure from failure.__cause__
     return None if plan.result is None else run.results[plan.result]
 
 
@@ -105,8 +109,17 @@ class _Run:
     async def all(self) -> None:
         if not self.staging and self.on_staged is not None:
             self.on_staged()
+        steps, seal = self.plan.steps, self.plan.seal
+        if seal is None:
+            await self.together(steps)
+            return
+        await self.together(steps[:seal])
+        with anyio.CancelScope(shield=True):
+            await self.together(steps[seal:])
+
+    async def together(self, steps: Sequence[Step]) -> None:
         async with anyio.create_task_group() as group:
-            for step in self.plan.steps:
+            for step in steps:
                 group.start_soon(self.step, step)
 
     async def step(self, step: Step) -> None:
@@ -128,7 +141,7 @@ class _Run:
     async def act(self, effect: Effect) -> Any:
         if isinstance(effect, Derive):
             inputs = [self.resolve(value) for value in effect.inputs]
-            return await anyio.to_thread.run_sync(effect.function, *inputs)
+            return await in_thread(effect.function, *inputs)
         return await self.perform(self.concrete(effect))
 
     def finish(self, step: Step) -> None:
@@ -203,8 +216,19 @@ def describe(error: BaseException, step: Step, plan: Plan) -> BaseException:
     """Turns what a handler raised into an error that says what was done, and to what."""
     where = getattr(step.effect, "path", None) or plan.path
     what = f"could not {sentence(step.effect, plan.names)}"
+    if isinstance(step.effect, Call):
+        error.add_note(f"{step.effect.name} raised this; the checkpoint {plan.path!r} is complete.")
+        return error
     if isinstance(error, SealwaxError):
         return error.located(path=where)
+    if step.number == plan.seal and getattr(error, "errno", None) in _TAKEN:
+        made = CheckpointExistsError(
+            "Another save put something at the path while this one was under way",
+            path=plan.path,
+            hint="Let one save at a time go to a path, or pass overwrite=True: the last one wins.",
+        )
+        made.__cause__ = error
+        return made
     leaves = plan.leaves_of(step)
     leaf = leaves[0] if len(leaves) == 1 else None
     if isinstance(error, OSError):

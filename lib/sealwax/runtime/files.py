@@ -101,8 +101,12 @@ def make_directory(path: str, mode: int | None, parents: bool) -> None:
 
 def remove_tree(path: str) -> None:
     """Removes a directory and everything below it; one that is gone already is fine."""
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(path)
+    while True:
+        # Where two clean up at once, each may find that what it was about to remove is gone.
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)
+        if not os.path.lexists(path):
+            return
 
 
 def rename(source: str, target: str) -> None:
@@ -121,12 +125,16 @@ def rename(source: str, target: str) -> None:
 
 
 def exchange(first: str, second: str) -> None:
-    """Lets two directories change places in one step.
+    """Lets two directories change places in one step; to a free name ``first`` is renamed.
 
     Raises:
       OSError: ``ENOTSUP`` where the file system cannot do it: there is then no way to overwrite
         a directory without a moment in which neither version is there.
     """
+    while not os.path.lexists(second):
+        # Somebody else may be quicker; then there is something to change places with.
+        with contextlib.suppress(FileExistsError):
+            return rename(first, second)
     if not _rename_with(first, second, _RENAME_EXCHANGE, _RENAME_SWAP_DARWIN):
         raise OSError(
             errno.ENOTSUP, "this file system cannot exchange two directories in one step", second
@@ -166,12 +174,13 @@ class Leases:
         """Makes a directory and holds a lease on it until ``close``."""
         while True:
             make_directory(path, mode, parents=False)
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            # Between mkdir and flock someone who cleans up may have taken it for abandoned.
-            if _still_there(path, descriptor):
-                break
-            os.close(descriptor)
+            # Between mkdir and flock someone who cleans up may take it for abandoned.
+            with contextlib.suppress(FileNotFoundError):
+                descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if _still_there(path, descriptor):
+                    break
+                os.close(descriptor)
         with self._lock:
             self._held.append(descriptor)
 

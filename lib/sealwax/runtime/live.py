@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar, assert_never
 
 import anyio
-import anyio.to_thread
 
 from sealwax import effects as e
 from sealwax.runtime import datafiles, devices, files, foreign, staging
+from sealwax.runtime.threads import in_thread
 
 _T = TypeVar("_T")
 _THREADS = 4
@@ -101,5 +101,4 @@ class Live:
                 assert_never(effect)
 
     async def _blocking(self, function: Callable[..., _T], *args: Any) -> _T:
-        # Never abandoned on cancellation: a write that is under way ends before it is undone.
-        return await anyio.to_thread.run_sync(function, *args, limiter=self._threads)
+        return await in_thread(function, *args, limiter=self._threads)

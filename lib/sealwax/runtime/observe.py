@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from returns.result import Result
 
 from sealwax.arrays.zarr import ZarrFormat, metadata_key
 from sealwax.effects import Effect, Entry, ListDirectory, Look, Now, ReadEntries, ReadFile, Token
-from sealwax.errors import CorruptionError, SealwaxError
+from sealwax.errors import CorruptionError, InvalidLayoutError, SealwaxError
 from sealwax.layouts import manifest, orbax
 from sealwax.layouts.detect import Found
 from sealwax.planning import contents, names
@@ -18,6 +18,8 @@ from sealwax.planning.requests import Site
 from sealwax.trees.records import from_entries
 
 Perform: TypeAlias = Callable[[Effect], Awaitable[Any]]
+T = TypeVar("T")
+_MOST_LOOKS = 100
 
 
 async def survey(perform: Perform, path: str) -> Site:
@@ -41,6 +43,38 @@ async def survey(perform: Perform, path: str) -> Site:
         token=await perform(Token()),
         now=await perform(Now()),
     )
+
+
+async def undisturbed(perform: Perform, path: str, look: Callable[[], Awaitable[T]]) -> T:
+    """Looks at a checkpoint, again if another one took its place meanwhile.
+
+    Its files are opened one after another, and must all be of one checkpoint.
+    """
+    before = await _mark(perform, path)
+    for _ in range(_MOST_LOOKS):
+        try:
+            answer = await look()
+        except Exception:
+            if await _mark(perform, path) == before:
+                raise
+        else:
+            if await _mark(perform, path) == before:
+                return answer
+        before = await _mark(perform, path)
+    raise InvalidLayoutError(
+        "The checkpoint was replaced each time before all of it was read",
+        path=path,
+        found=f"{_MOST_LOOKS} other checkpoints there, one after another",
+        hint="Load from a path that is not overwritten all the time.",
+    )
+
+
+async def _mark(perform: Perform, path: str) -> bytes | None:
+    """What tells a checkpoint from any other that was or will be at its path."""
+    try:
+        return await perform(ReadFile(path=names.join(path, orbax.CHECKPOINT_METADATA)))
+    except OSError:
+        return None
 
 
 async def find(perform: Perform, path: str) -> Found:

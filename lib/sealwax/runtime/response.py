@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar
 
-import anyio.to_thread
-
-from sealwax.errors import OperationCancelledError, OperationTimeoutError
+from sealwax.errors import OperationTimeoutError
 from sealwax.runtime import exits
 from sealwax.runtime.background import Job
 from sealwax.runtime.meter import Meter, Progress
@@ -34,10 +31,6 @@ class AsyncResponse(Generic[T]):
     def __init__(self, job: Job[T], meter: Meter) -> None:
         self._job = job
         self._meter = meter
-        self._lock = threading.Lock()
-        self._ended = False
-        self._callbacks: list[Callable[[], None]] = []
-        job.ending, job.ended = self._remember, self._end
 
     def result(self, timeout: float | None = None) -> T:
         """Waits for the end and returns the result.
@@ -56,7 +49,6 @@ class AsyncResponse(Generic[T]):
                 f"{now.effects_done} of {now.effects_total} effects done",
                 hint="Call result() again, or cancel() to give it up.",
             )
-        exits.reported(self)
         return self._job.value()
 
     def done(self) -> bool:
@@ -82,41 +74,28 @@ class AsyncResponse(Generic[T]):
 
         Args:
           callback: Called with the result; at once when there is one already.
-          on_error: Called with the error instead, when the operation failed.
+          on_error: Called with the error instead, when the operation failed; nothing is then
+            reported at exit.
         """
 
         def call() -> None:
+            error = self._job.error
             try:
-                if self._job.error is None:
+                if error is None:
                     callback(self._job.value())
                 elif on_error is not None:
-                    on_error(self._job.error)
+                    on_error(error)
+                    exits.asked(self._job)
             except Exception:
                 _log.exception(
                     "A callback of the %s failed; the operation did not.", self._job.name
                 )
 
-        with self._lock:
-            if not self._ended:
-                self._callbacks.append(call)
-                return
-        call()
+        self._job.finished.call(call)
 
     def __await__(self) -> Generator[Any, Any, T]:
         return self._wait().__await__()
 
     async def _wait(self) -> T:
-        await anyio.to_thread.run_sync(self._job.finished.wait, abandon_on_cancel=True)
-        return self.result()
-
-    def _remember(self) -> None:
-        error = self._job.error
-        if error is not None and not isinstance(error, OperationCancelledError):
-            exits.failed(self, self._job.name, error)
-
-    def _end(self) -> None:
-        with self._lock:
-            self._ended = True
-            callbacks, self._callbacks = self._callbacks, []
-        for call in callbacks:
-            call()
+        await self._job.finished.reached()
+        return self._job.value()
