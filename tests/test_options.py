@@ -65,6 +65,7 @@ OTHER: dict[str, Any] = {
     "array.loading.load_and_broadcast_options.broadcast_memory_scaling_factor": 1.0,
     "array.loading.verify": "never",
     "array.loading.saved_shardings": "restore",
+    "array.loading.casting": "unsafe",
     "asynchronous.timeout_secs": None,
     "asynchronous.post_finalization_callback": print,
     "asynchronous.create_directories_asynchronously": False,
@@ -236,6 +237,7 @@ def test_the_fields_and_defaults_are_those_of_orbax():
         "array.saving.compression",
         "array.loading.verify",
         "array.loading.saved_shardings",
+        "array.loading.casting",
         "file.durability",
     }
     by_us = {"file.path_class", "array.saving.array_metadata_store", "checkpointables.registry"}

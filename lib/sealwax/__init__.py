@@ -8,6 +8,7 @@
 """
 
 from sealwax import aio as aio
+from sealwax import arrays as arrays
 from sealwax import effect_handlers as effect_handlers
 from sealwax import effects as effects
 from sealwax import errors as errors

@@ -42,7 +42,6 @@ _LOAD = frozenset[Operation]({"load"})
 _DELETE = frozenset[Operation]({"delete"})
 _BOTH = _SAVE | _LOAD
 _RICH_TYPES = "structure records of tuples and named tuples"
-_REPLICAS = "writing replicas in slices"
 _BROADCAST = "broadcasts between replicas"
 _PROCESSES = "more than one process"
 _REGULATOR = "a regulator of the transfer budget"
@@ -52,28 +51,12 @@ _COMMIT_FILES = "commit files"
 
 LATER: dict[str, Later] = {
     "pytree.saving.pytree_metadata_options.support_rich_types": _later(_BOTH, _RICH_TYPES),
-    "pytree.loading.partial_load": _later(_LOAD, "loading a part of a tree"),
-    "array.saving.use_ocdbt": _later(_SAVE, "one directory per leaf"),
-    "array.saving.use_zarr3": _later(_SAVE, "writing Zarr v2"),
-    "array.saving.storage_options.dtype": _later(_SAVE, "casting on save"),
-    "array.saving.storage_options.chunk_byte_size": _later(_SAVE, "a choice of chunks"),
-    "array.saving.storage_options.shard_axes": _later(_SAVE, "a choice of chunks"),
-    "array.saving.scoped_storage_options_creator": _later(_SAVE, "storage options per leaf"),
-    "array.saving.ocdbt_target_data_file_size": _later(_SAVE, "splitting data files"),
-    "array.saving.enable_pinned_host_transfer": _later(_SAVE, "pinned host memory", True),
-    "array.saving.use_replica_parallel": _later(_SAVE, _REPLICAS, True),
-    "array.saving.min_slice_bytes_for_replica_parallel": _later(_SAVE, _REPLICAS),
-    "array.saving.max_replicas_for_replica_parallel": _later(_SAVE, _REPLICAS),
-    "array.saving.enable_replica_parallel_separate_folder": _later(_SAVE, _REPLICAS),
-    "array.saving.array_metadata_store": _later(_SAVE, "checkpoints without array metadata"),
-    "array.loading.enable_padding_and_truncation": _later(_LOAD, "padding and truncation"),
-    "array.loading.raise_array_data_missing_error": _later(_LOAD, "zeros for missing chunks"),
+    "array.saving.enable_replica_parallel_separate_folder": _later(_SAVE, _PROCESSES),
     "array.loading.use_load_and_broadcast": _later(_LOAD, _BROADCAST),
     "array.loading.load_and_broadcast_options": _later(_LOAD, _BROADCAST),
     "multiprocessing.primary_host": _later(_BOTH, _PROCESSES),
     "multiprocessing.active_processes": _later(_BOTH, _PROCESSES),
     "multiprocessing.barrier_sync_key_prefix": _later(_BOTH, _PROCESSES),
-    "file.skip_sync_file_validations": _later(_SAVE, "saving without looking first"),
     "checkpointables.registry": _later(_BOTH, "handlers of your own"),
     "pathways.checkpointing_impl": _later(_BOTH, "a Pathways backend"),
     "checkpoint_layout": _later(_BOTH, _SAFETENSORS, CheckpointLayout.SAFETENSORS),

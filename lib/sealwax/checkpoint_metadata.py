@@ -12,7 +12,6 @@ from sealwax.arrays import sharding_record
 from sealwax.arrays.leafkinds import LeafKind
 from sealwax.errors import LeafMismatchError
 from sealwax.planning.contents import Contents, StoredArray, StoredLeaf, empty_value
-from sealwax.planning.targets import Ready, as_saved
 
 T = TypeVar("T")
 
@@ -150,9 +149,10 @@ def _small(leaf: StoredLeaf) -> object:
             return empty_value(leaf)
         case LeafKind.STRING:
             return "string"
+        case LeafKind.BYTES:
+            return b""
         case _:
-            value = as_saved(leaf)
-            return value.value if isinstance(value, Ready) else None
+            return 0
 
 
 def _keys(array: StoredArray, storage: StorageMetadata) -> ArrayMetadata:

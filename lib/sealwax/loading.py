@@ -51,6 +51,7 @@ class Load:
             template=template,
             devices=tuple(jax.devices()) if restore else None,
             default_device=jax.config.jax_default_device,
+            mesh=_current_mesh(),
             x64=jax.config.jax_enable_x64,
         )
 
@@ -74,6 +75,16 @@ class Load:
         item = raised(choose_item(found, self.item))
         contents = await read_contents(perform, found, item)
         return raised(plan(self.request, contents))
+
+
+def _current_mesh() -> Any:
+    import jax
+
+    try:
+        mesh: Any = jax.sharding.get_mesh()
+    except ValueError:  # Inside jit, where only an abstract mesh can be current.
+        return None
+    return None if mesh.empty else mesh
 
 
 def load(

@@ -167,6 +167,7 @@ class ArrayOptions(Group):
         load_and_broadcast_options: LoadAndBroadcastOptions = LoadAndBroadcastOptions()
         verify: Literal["always", "never"] = "always"
         saved_shardings: Literal["ignore", "restore"] = "ignore"
+        casting: Literal["safe", "unsafe"] = "safe"
 
     saving: Saving = Saving()
     loading: Loading = Loading()

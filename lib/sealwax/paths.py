@@ -23,9 +23,18 @@ def absolute(path: object) -> str:
     given = str(os.fspath(cast("str | os.PathLike[str]", path)))
     if not given:
         raise InvalidPathError("The path is empty", hint="Name a directory for the checkpoint.")
+    if "\0" in given:
+        raise InvalidPathError("The path holds a null character, which no path can", path=given)
     if "://" in given:
         raise InvalidPathError("Only paths of the local file system can be used yet", path=given)
-    made = os.path.abspath(os.path.expanduser(given))
+    expanded = os.path.expanduser(given)
+    if expanded.startswith("~"):
+        raise InvalidPathError(
+            "The path starts with ~, but there is no such user",
+            path=given,
+            hint=f"For a directory of that name write {f'./{given}'!r}.",
+        )
+    made = f"/{os.path.abspath(expanded).lstrip('/')}"  # POSIX gives a meaning to two slashes.
     if made == "/":
         raise InvalidPathError("The root of the file system cannot be a checkpoint", path=made)
     return made

@@ -14,16 +14,16 @@ from sealwax.layouts.orbax import DEFAULT_ITEM
 from sealwax.options import Options
 from sealwax.paths import absolute
 from sealwax.planning.inventory import take_inventory
-from sealwax.planning.requests import SaveRequest, check_item_name, check_metadata
+from sealwax.planning.requests import SaveRequest, Site, check_item_name, check_metadata
 from sealwax.planning.save import plan_save as plan
 from sealwax.runtime import background
 from sealwax.runtime.executor import execute
 from sealwax.runtime.meter import Meter
 from sealwax.runtime.moments import Moment
-from sealwax.runtime.observe import raised, survey
+from sealwax.runtime.observe import Perform, raised, survey
 from sealwax.runtime.operation import Operation, raise_unavailable
 from sealwax.runtime.response import AsyncResponse
-from sealwax.trees.flatten import flatten
+from sealwax.trees.flatten import flatten, key_paths
 from sealwax.trees.structure import PyTree
 
 
@@ -48,7 +48,10 @@ class Save:
         self.meter = Meter()
         try:
             flat = raised(flatten(state))
-            inventory, sources = raised(take_inventory(flat))
+            saving = options.array.saving
+            creates = saving.scoped_storage_options_creator is not None
+            paths = key_paths(state) if creates else ()
+            inventory, sources = raised(take_inventory(flat, saving, key_paths=paths))
             self.request = SaveRequest(
                 path=target,
                 item=raised(check_item_name(item)),
@@ -65,12 +68,18 @@ class Save:
     async def plan(self) -> Plan:
         """Observes and plans, and does nothing."""
         async with self.operation.performing() as perform:
-            return raised(plan(self.request, await survey(perform, self.request.path)))
+            return raised(plan(self.request, await self._survey(perform)))
+
+    async def _survey(self, perform: Perform) -> Site:
+        # What may be replaced must be looked at: nothing but a checkpoint ever is.
+        request = self.request
+        look = request.overwrite or not request.options.file.skip_sync_file_validations
+        return await survey(perform, request.path, target=look)
 
     async def run(self, on_staged: Callable[[], None] | None = None) -> None:
         """Does it."""
         async with self.operation.performing() as perform:
-            site = await survey(perform, self.request.path)
+            site = await self._survey(perform)
             made: Plan = raised(plan(self.request, site))
             sources, self.sources = self.sources, ()
             await execute(

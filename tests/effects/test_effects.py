@@ -16,7 +16,7 @@ from sealwax.effects.wording import count, sentence, size
 
 F32 = np.dtype(np.float32)
 SLABS = (e.Slab(0, 0, 0, 2), e.Slab(1, 0, 0, 1))
-FETCH = e.Fetch(0, "d/00000000", 0, 12, 8, 0)
+FETCH = e.Fetch(0, "d/00000000", *[0] * (e.Fetch._fields.index("chunk_shape") - 2))
 NAMES = ("layer.w", "layer.b")
 
 EXAMPLES: list[tuple[e.Effect, str]] = [
@@ -28,7 +28,9 @@ EXAMPLES: list[tuple[e.Effect, str]] = [
     (e.ReadEntries(directory="/p", keys=("a",), database=True), "read the metadata of 1 array in /p"),
     (e.MakeDirectory(path="/p"), "make directory /p"),
     (e.WriteFile(path="/p", content=b""), "write /p and sync"),
+    (e.WriteFiles(directory="/p", contents={}), "write files below /p and sync"),
     (e.SyncDirectory(path="/p"), "sync directory /p"),
+    (e.SyncTree(path="/p"), "sync directory /p and all below it"),
     (e.Rename(source="/p", target="/q"), "seal: rename /p to /q"),
     (e.Exchange(first="/p", second="/q"), "seal: exchange /p and /q"),
     (e.RemoveTree(path="/p"), "remove /p"),
@@ -47,6 +49,13 @@ EXAMPLES: list[tuple[e.Effect, str]] = [
             path="/p", name="p", slabs=SLABS[1:], leaves=(), buffers=(), compressed=(), nbytes=8
         ),
         "write leaf 'layer.b' to /p and sync",
+    ),
+    (
+        e.WriteChunks(
+            directory="/p", names=("w", "b"), slabs=SLABS, leaves=(), buffers=(), compressed=(),
+            nbytes=8, sync=False,
+        ),
+        "write 2 leaves below /p",
     ),
     (e.Allocate(buffers=(e.Buffer("a", (2,), F32),) * 2), "allocate 2 buffers"),
     (
@@ -86,7 +95,9 @@ def test_every_effect_has_words(effect, words):
     assert sentence(effect, NAMES) == words
 
 
-@pytest.mark.parametrize("effect", [effect for effect, _ in EXAMPLES], ids=lambda x: type(x).__name__)
+@pytest.mark.parametrize(
+    "effect", [effect for effect, _ in EXAMPLES], ids=lambda x: type(x).__name__
+)
 def test_every_effect_is_a_value_and_has_a_row(effect):
     assert effect == dataclasses.replace(effect)
     for field in dataclasses.fields(effect):

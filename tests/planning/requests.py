@@ -55,7 +55,9 @@ LEAVES = st.one_of(
     st.binary(max_size=3),
     st.none(),
 )
-TREES = st.one_of(LEAVES, st.dictionaries(st.text("abc", min_size=1, max_size=2), LEAVES, max_size=6))
+TREES = st.one_of(
+    LEAVES, st.dictionaries(st.text("abc", min_size=1, max_size=2), LEAVES, max_size=6)
+)
 
 
 @st.composite
@@ -68,6 +70,8 @@ def options(draw: st.DrawFn, durability: str | None = None) -> Options:
         "array.saving.use_compression": draw(st.booleans()),
         "array.saving.compression": draw(st.sampled_from(["auto", "always"])),
         "array.saving.enable_write_sharding_file": draw(st.booleans()),
+        "array.saving.use_ocdbt": draw(st.booleans()),
+        "array.saving.use_zarr3": draw(st.booleans()),
         "memory.write_concurrent_bytes": draw(_BYTES),
         "memory.transfer_concurrent_bytes": draw(_BYTES),
         "memory.deepcopy_host_arrays": draw(st.booleans()),

@@ -125,9 +125,11 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def templates() -> list[Any]:
     given = state()
     abstract = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-        if isinstance(leaf, jax.Array)
-        else leaf,
+        lambda leaf: (
+            jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+            if isinstance(leaf, jax.Array)
+            else leaf
+        ),
         given,
     )
     skipping = dict.fromkeys(given, ...) | {"numpy": np.zeros(100_000)}
@@ -138,7 +140,9 @@ def templates() -> list[Any]:
     return [None, abstract, skipping, deleted]
 
 
-@pytest.mark.parametrize("site", [FREE, TAKEN, Site(entry=None, missing=("/runs",), token="0" * 32, now=1)])
+@pytest.mark.parametrize(
+    "site", [FREE, TAKEN, Site(entry=None, missing=("/runs",), token="0" * 32, now=1)]
+)
 @pytest.mark.parametrize("background_save", [False, True])
 def test_planning_a_save_touches_nothing(monkeypatch, site, background_save):
     parts = {"overwrite": True, "background": background_save}

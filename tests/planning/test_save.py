@@ -50,12 +50,21 @@ class Graph:
     def steps(self, *kinds: type) -> Iterator[tuple[int, e.Effect]]:
         return ((s.number, s.effect) for s in self.plan.steps if isinstance(s.effect, kinds))
 
-    def synced(self, directory: str, after: int) -> list[int]:
+    def written(self) -> Iterator[tuple[int, e.Effect, str, bool]]:
+        """The steps that write, the directory they write to, and whether also below it."""
+        for number, effect in self.steps(e.WriteFile, e.WriteBatch):
+            yield number, effect, parent(effect.path), False
+        for number, effect in self.steps(e.WriteFiles, e.WriteChunks):
+            yield number, effect, effect.directory, True
+
+    def synced(self, directory: str, after: int, *, below: bool = False) -> list[int]:
         """The steps that sync a directory, later than step ``after``."""
         return [
             number
-            for number, effect in self.steps(e.SyncDirectory)
-            if effect.path == directory and after in self.before(number)
+            for number, effect in self.steps(e.SyncDirectory, e.SyncTree)
+            if after in self.before(number)
+            if (effect.path == directory and not (below and isinstance(effect, e.SyncDirectory)))
+            or (isinstance(effect, e.SyncTree) and directory.startswith(f"{effect.path}/"))
         ]
 
     @property
@@ -100,7 +109,7 @@ def test_there_is_one_seal_and_everything_else_is_before_or_after_it(drawn):
     assert graph.before(graph.seal) == frozenset(range(graph.seal))
     for step in plan.steps[graph.seal + 1 :]:
         assert graph.seal in graph.before(step.number)
-    kind = e.Rename if site.entry is None else e.Exchange
+    kind = e.Exchange if request.overwrite else e.Rename
     seal = plan.steps[graph.seal].effect
     assert isinstance(seal, kind)
     assert {getattr(seal, name) for name in kind.__slots__} == {ROOT, PATH}
@@ -110,9 +119,10 @@ def test_there_is_one_seal_and_everything_else_is_before_or_after_it(drawn):
 @given(saves("durable"))
 def test_every_written_file_is_synced_and_so_is_its_directory_before_the_seal(drawn):
     graph = Graph(plan_save(*drawn).unwrap())
-    for number, effect in graph.steps(e.WriteFile, e.WriteBatch):
+    for number, effect, directory, below in graph.written():
         assert effect.sync
-        assert any(n in graph.before(graph.seal) for n in graph.synced(parent(effect.path), number))
+        syncs = graph.synced(directory, number, below=below)
+        assert any(n in graph.before(graph.seal) for n in syncs), effect
 
 
 @few
@@ -131,7 +141,7 @@ def test_every_directory_that_is_made_is_synced_into_the_one_above(drawn):
 @given(saves("durable"))
 def test_directories_are_synced_from_the_bottom_up(drawn):
     graph = Graph(plan_save(*drawn).unwrap())
-    syncs = [s for s in graph.steps(e.SyncDirectory) if s[0] < graph.seal]
+    syncs = [s for s in graph.steps(e.SyncDirectory, e.SyncTree) if s[0] < graph.seal]
     for upper, one in syncs:
         for lower, other in syncs:
             if other.path.startswith(one.path + "/") and one.path.startswith(ROOT):
@@ -145,7 +155,7 @@ def test_the_seal_is_durable_before_the_old_checkpoint_goes(drawn):
     graph = Graph(plan_save(request, site).unwrap())
     (sync,) = graph.synced(parent(PATH), graph.seal)
     removals = [n for n, effect in graph.steps(e.RemoveTree) if effect.path == ROOT]
-    assert len(removals) == (site.entry is not None)
+    assert len(removals) == request.overwrite
     assert all(sync in graph.before(number) for number in removals)
     assert all(sync in graph.before(number) for number, _ in graph.steps(e.Call))
 
@@ -154,8 +164,8 @@ def test_the_seal_is_durable_before_the_old_checkpoint_goes(drawn):
 @given(saves("atomic"))
 def test_without_durability_nothing_is_synced(drawn):
     graph = Graph(plan_save(*drawn).unwrap())
-    assert list(graph.steps(e.SyncDirectory)) == []
-    assert not any(effect.sync for _, effect in graph.steps(e.WriteFile, e.WriteBatch))
+    assert list(graph.steps(e.SyncDirectory, e.SyncTree)) == []
+    assert not any(effect.sync for _, effect, *_ in graph.written())
 
 
 @few
@@ -171,7 +181,7 @@ def test_durability_changes_nothing_but_syncs(drawn):
         return [
             (type(s.effect), getattr(s.effect, "path", None), s.writes, s.holds, s.staging)
             for s in plan.steps
-            if not isinstance(s.effect, e.SyncDirectory)
+            if not isinstance(s.effect, e.SyncDirectory | e.SyncTree)
         ]
 
     assert acts(durable) == acts(atomic)
@@ -194,7 +204,8 @@ def test_nothing_outside_is_touched_before_the_seal(drawn):
             case effect if isinstance(effect, MOVES_DATA):
                 pass
             case effect:
-                assert effect.path == ROOT or effect.path.startswith(f"{ROOT}/")
+                place = getattr(effect, "path", None) or effect.directory
+                assert place == ROOT or place.startswith(f"{ROOT}/")
     assert plan.undo == (e.RemoveTree(path=ROOT),)
 
 
@@ -219,9 +230,9 @@ def test_a_file_is_written_into_a_directory_that_is_there(drawn):
     graph = Graph(plan_save(*drawn).unwrap())
     made = {effect.path: number for number, effect in graph.steps(e.MakeDirectory)}
     paths = []
-    for number, effect in graph.steps(e.WriteFile, e.WriteBatch):
-        assert made[parent(effect.path)] in graph.before(number)
-        paths.append(effect.path)
+    for number, effect, directory, below in graph.written():
+        assert made[directory] in graph.before(number)
+        paths += [] if below else [effect.path]
     assert len(set(paths)) == len(paths)
 
 
@@ -237,7 +248,7 @@ def test_every_chunk_is_staged_and_written_once(drawn):
         for shard, chunks in enumerate(form.chunks)
         for chunk in range(len(chunks))
     )
-    for kind in (e.Stage, e.WriteBatch):
+    for kind in (e.Stage, e.WriteBatch | e.WriteChunks):
         found = collections.Counter(
             (slab.leaf, slab.shard, chunk)
             for _, effect in Graph(plan).steps(kind)
@@ -373,7 +384,7 @@ def test_overwriting_replaces_only_checkpoints_and_empty_directories():
 
 GOLDEN = f"""\
 save {PATH}
-2 leaves, 22 effects, 36 B, at most 0 B of host memory besides what is there
+2 leaves, 20 effects, 36 B, at most 0 B of host memory besides what is there
 [tmp] is {ROOT}
 
  #  effect                                             bytes  after
@@ -381,27 +392,26 @@ save {PATH}
  0  make directory [tmp]
  1  make directory [tmp]/state                                0
  2  make directory [tmp]/state/d                              1
- 3  make directory [tmp]/state/array_metadatas                1
- 4  bring 2 leaves to the host
- 5  write 2 leaves to [tmp]/state/d/00000000 and sync   36 B  2-4
- 6  derive the item's files                                   5
- 7  write [tmp]/state/_METADATA and sync                      2-3 6
- 8  write [tmp]/state/_SEALWAX and sync                       2-3 6
- 9  write [tmp]/state/d/00000001 and sync                     2-3 6
-10  write [tmp]/state/manifest.ocdbt and sync                 2-3 6
+ 3  bring 2 leaves to the host
+ 4  write 2 leaves to [tmp]/state/d/00000000 and sync   36 B  2-3
+ 5  derive the item's files                                   4
+ 6  derive whether all is in them                             4-5
+ 7  write [tmp]/state/_METADATA and sync                      2 5
+ 8  write [tmp]/state/_SEALWAX and sync                       2 5
+ 9  write [tmp]/state/d/00000001 and sync                     2 5
+10  write [tmp]/state/manifest.ocdbt and sync                 2 5
 11  sync directory [tmp]/state/d                              0-10
-12  sync directory [tmp]/state/array_metadatas                0-10
-13  sync directory [tmp]/state                                0-12
-14  tell the time                                             13
-15  derive the checkpoint's files                             6 14
-16  write [tmp]/orbax.checkpoint and sync                     15
-17  write [tmp]/_CHECKPOINT_METADATA and sync                 15
-18  write [tmp]/_SEALWAX and sync                             15
-19  write [tmp]/commit_success.txt and sync                   15
-20  sync directory [tmp]                                      0-19
-21  seal: exchange [tmp] and {PATH}                        0-20
-22  sync directory /runs/a                                    21
-23  remove [tmp]                                              22"""
+12  sync directory [tmp]/state                                0-11
+13  tell the time                                             12
+14  derive the checkpoint's files                             5 13
+15  write [tmp]/orbax.checkpoint and sync                     14
+16  write [tmp]/_CHECKPOINT_METADATA and sync                 14
+17  write [tmp]/_SEALWAX and sync                             14
+18  write [tmp]/commit_success.txt and sync                   14
+19  sync directory [tmp]                                      0-18
+20  seal: exchange [tmp] and {PATH}                        0-19
+21  sync directory /runs/a                                    20
+22  remove [tmp]                                              21"""
 
 
 def test_a_plan_is_printed_as_a_table():

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from sealwax.effects import Call, Effect, From, Plan, RemoveTree, Stage, Step
+from sealwax.effects import Effect, From, Plan, RemoveTree, Stage, Step, SyncDirectory, WriteFile
 
 Action = Callable[[], Awaitable[Any]]
 UNDO = RemoveTree(path="/tmp-7")
 
 
-def _nothing() -> None:
-    pass
-
-
-def act(name: str) -> Call:
-    return Call(name=name, function=_nothing)
+def act(name: str, uses: int | None = None) -> Effect:
+    """An effect that stands for any other; its name is its path."""
+    if uses is None:
+        return SyncDirectory(path=f"/{name}")
+    return WriteFile(path=f"/{name}", content=From(step=uses))
 
 
 def plan_of(
     needs: Sequence[Sequence[int]],
     *,
+    uses: Mapping[int, int] = {},
     holds: Mapping[int, int] = {},
     writes: Mapping[int, int] = {},
     staging: Sequence[int] = (),
@@ -31,7 +31,7 @@ def plan_of(
     steps = tuple(
         Step(
             number=number,
-            effect=act(str(number)),
+            effect=act(str(number), uses.get(number)),
             after=tuple(after),
             holds=holds.get(number, 0),
             writes=writes.get(number, 0),
@@ -46,7 +46,6 @@ def using(number: int, step: int, part: str | None = None) -> Step:
     """A step whose effect holds the result of another."""
     effect = Stage(slabs=(), leaves=From(step=step, part=part), copy=False, nbytes=0)
     return Step(number=number, effect=effect)
-
 
 
 class Performer:
@@ -71,7 +70,8 @@ class Performer:
             case Stage(leaves=leaves):
                 self.resolved.append(leaves)
                 return None
-            case Call(name=name):
+            case SyncDirectory(path=path) | WriteFile(path=path):
+                name = path.removeprefix("/")
                 self.begun.append(name)
                 answer = await self._act(name)
                 self.ended.append(name)

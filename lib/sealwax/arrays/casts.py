@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 
 from sealwax.arrays import dtypes
+from sealwax.errors import LeafMismatchError
 
 _BOOL, _INT, _FLOAT, _COMPLEX = range(4)
 
@@ -61,6 +62,51 @@ def classify_cast(src: Any, dst: Any) -> Cast:
     (<Cast.WIDENING: 'widening'>, <Cast.LOSSY: 'lossy'>)
     """
     return _classify(dtypes.storage_dtype(src).logical, dtypes.storage_dtype(dst).logical)
+
+
+def narrows(src: Any, dst: Any) -> bool:
+    """Whether both hold integers, so that it depends on the values whether a cast loses any."""
+    names = (dtypes.storage_dtype(src).logical, dtypes.storage_dtype(dst).logical)
+    return all(name.startswith(("int", "uint")) for name in names)
+
+
+def convert(
+    array: np.ndarray[Any, Any], dtype: np.dtype[Any], *, lossy: bool = False
+) -> np.ndarray[Any, Any]:
+    """``array`` as ``dtype``, which ``classify_cast`` or ``narrows`` allows; no copy if it is that.
+
+    Args:
+      array: What to convert.
+      dtype: What to convert it to.
+      lossy: Whether values that do not fit are cut as NumPy does, in silence.
+
+    Raises:
+      LeafMismatchError: An integer is beyond the range of a narrower dtype.
+
+    >>> convert(np.array([1, 2]), np.dtype("int8")).dtype
+    dtype('int8')
+    """
+    if array.dtype == dtype:
+        return array
+    if array.size and not lossy and narrows(array.dtype, dtype):
+        low, high, _ = _int_range(dtypes.storage_dtype(dtype).logical)
+        # The dtypes of ml_dtypes have no minimum of their own.
+        wide = array if array.dtype.kind in "iu" else array.astype(np.int8)
+        least, most = int(wide.min()), int(wide.max())
+        if least < low or most > high:
+            raise LeafMismatchError(
+                f"A value does not fit into {dtype}",
+                expected=f"values from {low} to {high}",
+                found=f"values from {least} to {most}",
+                hint="Load it with the stored dtype, and cast it afterwards with astype.",
+            )
+    if array.dtype.kind == "c" and dtype.kind not in "cb":
+        array = array.real
+    with np.errstate(all="ignore"):
+        try:
+            return array.astype(dtype)
+        except TypeError:  # NumPy does not know the way between some dtypes of ml_dtypes.
+            return array.astype(np.float32).astype(dtype)
 
 
 @cache

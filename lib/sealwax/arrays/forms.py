@@ -20,6 +20,9 @@ from sealwax.arrays.grid import is_row_range
 from sealwax.arrays.regions import Region
 from sealwax.effects import Slab
 
+PINNED = "pinned_host"
+"""JAX's name for page-locked host memory."""
+
 WHOLE = -1
 """The position of a shard that is the whole array, wherever its parts lie."""
 
@@ -47,6 +50,9 @@ class Form:
       shards: The boxes to be written, each once however often it is replicated.
       on_host: Whether the data lies in host memory as it will be stored, in C order.
       value_type: What Orbax calls this kind of leaf.
+      write_shape: Shape of what one process of many would write, where that is not a whole shard;
+        chunks divide it too.
+      pinned: Whether the data is brought to the host through pinned memory.
       key_impl: Implementation of the PRNG keys, when the elements are key data.
       sharding: The sharding as Orbax records it, or ``None``.
     """
@@ -59,11 +65,18 @@ class Form:
     value_type: str
     key_impl: str | None = None
     sharding: str | None = None
+    write_shape: tuple[int, ...] | None = None
+    pinned: bool = False
 
     @functools.cached_property
     def nbytes(self) -> int:
         """Bytes of the whole array."""
         return math.prod(self.shape) * self.storage.carrier.itemsize
+
+    @property
+    def written(self) -> tuple[int, ...]:
+        """Shape of what one process of many would write."""
+        return self.shards[0].region.shape if self.write_shape is None else self.write_shape
 
     @functools.cached_property
     def chunk_bytes(self) -> int:

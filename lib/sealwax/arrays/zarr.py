@@ -35,6 +35,11 @@ class ZarrFormat(enum.Enum):
     V3 = 3
     V2 = 2
 
+    @property
+    def trailer(self) -> int:
+        """Bytes of the CRC-32C that ends each chunk; version 2 has no place for one."""
+        return 4 if self is ZarrFormat.V3 else 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZarrArray:
@@ -61,8 +66,7 @@ def metadata_key(name: str, format: ZarrFormat = ZarrFormat.V3) -> str:
     >>> metadata_key("params.w"), metadata_key("")
     ('params.w/zarr.json', 'zarr.json')
     """
-    file = "zarr.json" if format is ZarrFormat.V3 else ".zarray"
-    return f"{name}/{file}" if name else file
+    return _inside(name, "zarr.json" if format is ZarrFormat.V3 else ".zarray")
 
 
 def chunk_key(name: str, index: Sequence[int], format: ZarrFormat = ZarrFormat.V3) -> str:
@@ -75,7 +79,13 @@ def chunk_key(name: str, index: Sequence[int], format: ZarrFormat = ZarrFormat.V
         file = "/".join(["c", *map(str, index)])
     else:
         file = ".".join(map(str, index)) or "0"
-    return f"{name}/{file}" if name else file
+    return _inside(name, file)
+
+
+def _inside(name: str, file: str) -> str:
+    # TensorStore takes "w" and "w/" for the same place.
+    place = name.removesuffix("/")
+    return f"{place}/{file}" if place else file
 
 
 @lru_cache(maxsize=4096)

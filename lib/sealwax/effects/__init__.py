@@ -33,6 +33,9 @@ from sealwax.effects.vocabulary import Slab as Slab
 from sealwax.effects.vocabulary import Stage as Stage
 from sealwax.effects.vocabulary import Stored as Stored
 from sealwax.effects.vocabulary import SyncDirectory as SyncDirectory
+from sealwax.effects.vocabulary import SyncTree as SyncTree
 from sealwax.effects.vocabulary import Token as Token
 from sealwax.effects.vocabulary import WriteBatch as WriteBatch
+from sealwax.effects.vocabulary import WriteChunks as WriteChunks
 from sealwax.effects.vocabulary import WriteFile as WriteFile
+from sealwax.effects.vocabulary import WriteFiles as WriteFiles

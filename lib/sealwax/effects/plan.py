@@ -17,6 +17,7 @@ from sealwax.effects.vocabulary import (
     RemoveTree,
     Stage,
     WriteBatch,
+    WriteChunks,
 )
 from sealwax.effects.wording import count, sentence, size
 
@@ -115,7 +116,12 @@ class Plan:
     def leaves_of(self, step: Step) -> tuple[str, ...]:
         """The names of the leaves whose data a step moves."""
         match step.effect:
-            case Stage(slabs=slabs) | Probe(slabs=slabs) | WriteBatch(slabs=slabs):
+            case (
+                Stage(slabs=slabs)
+                | Probe(slabs=slabs)
+                | WriteBatch(slabs=slabs)
+                | WriteChunks(slabs=slabs)
+            ):
                 return tuple(dict.fromkeys(self.names[slab.leaf] for slab in slabs))
             case ReadBatch(leaves=leaves) | ReadRegions(leaves=leaves):
                 return leaves

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -163,8 +163,24 @@ class WriteFile:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class WriteFiles:
+    """New files below ``directory``, by name, with the directories that they need in between."""
+
+    directory: str
+    contents: Later[Mapping[str, bytes]]
+    sync: bool = True
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SyncDirectory:
     """The entries of a directory are brought to stable storage."""
+
+    path: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SyncTree:
+    """The entries of a directory and of all below it are brought to stable storage, last first."""
 
     path: str
 
@@ -217,7 +233,10 @@ class Probe:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class WriteBatch:
-    """Encodes slabs chunk by chunk into one new file; the answer is a list of ``Stored``."""
+    """Encodes slabs chunk by chunk into one new file; the answer is a list of ``Stored``.
+
+    In version 3 of Zarr, ``zarr``, each chunk ends in its checksum.
+    """
 
     path: str
     name: str
@@ -226,6 +245,26 @@ class WriteBatch:
     buffers: Later[Sequence[np.ndarray[Any, Any]]]
     compressed: tuple[Later[frozenset[int]], ...]
     nbytes: int
+    zarr: int = 3
+    sync: bool = True
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class WriteChunks:
+    """Encodes slabs as ``WriteBatch`` does, but each chunk into a file of its own.
+
+    The files lie below ``directory``, where Zarr looks for the chunks of an array of that name;
+    ``names`` has one for each leaf.
+    """
+
+    directory: str
+    names: tuple[str, ...]
+    slabs: tuple[Slab, ...]
+    leaves: Later[Sequence[Any]]
+    buffers: Later[Sequence[np.ndarray[Any, Any]]]
+    compressed: tuple[Later[frozenset[int]], ...]
+    nbytes: int
+    zarr: int = 3
     sync: bool = True
 
 
@@ -238,7 +277,10 @@ class Allocate:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ReadBatch:
-    """Reads chunks into buffers, checking each against its checksum when ``verify``."""
+    """Reads chunks into buffers, checking each against its checksum when ``verify``.
+
+    With ``fill_missing``, chunks whose file is not there are zeros.
+    """
 
     directory: str
     fetches: tuple[Fetch, ...]
@@ -246,6 +288,7 @@ class ReadBatch:
     buffers: Later[Sequence[np.ndarray[Any, Any]]]
     nbytes: int
     verify: bool = True
+    fill_missing: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,7 +307,10 @@ class ReadRegions:
 
 
 class Placement(NamedTuple):
-    """One JAX array: its shape, dtype, sharding and the buffer that each device takes."""
+    """One JAX array: its shape, dtype, sharding and the buffer that each device takes.
+
+    ``layout`` is a ``Format`` of JAX, or ``None`` for the default.
+    """
 
     leaf: str
     shape: tuple[int, ...]
@@ -272,6 +318,7 @@ class Placement(NamedTuple):
     sharding: Any
     parts: tuple[tuple[int, Any], ...]
     key_impl: str | None = None
+    layout: Any = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,6 +349,17 @@ class Call:
 
 
 Observation: TypeAlias = Look | ListDirectory | ReadFile | Now | Token | ReadEntries
-FileEffect: TypeAlias = MakeDirectory | WriteFile | SyncDirectory | Rename | Exchange | RemoveTree
-DataEffect: TypeAlias = Stage | Probe | WriteBatch | Allocate | ReadBatch | ReadRegions | Place
+FileEffect: TypeAlias = (
+    MakeDirectory
+    | WriteFile
+    | WriteFiles
+    | SyncDirectory
+    | SyncTree
+    | Rename
+    | Exchange
+    | RemoveTree
+)
+DataEffect: TypeAlias = (
+    Stage | Probe | WriteBatch | WriteChunks | Allocate | ReadBatch | ReadRegions | Place
+)
 Effect: TypeAlias = Observation | FileEffect | DataEffect | Derive | Call

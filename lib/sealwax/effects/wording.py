@@ -36,8 +36,12 @@ def sentence(effect: v.Effect, names: Sequence[str] = ()) -> str:
             return f"make directory {path}"
         case v.WriteFile(path=path, sync=sync):
             return f"write {path}" + (" and sync" if sync else "")
+        case v.WriteFiles(directory=path, sync=sync):
+            return f"write files below {path}" + (" and sync" if sync else "")
         case v.SyncDirectory(path=path):
             return f"sync directory {path}"
+        case v.SyncTree(path=path):
+            return f"sync directory {path} and all below it"
         case v.Rename(source=source, target=target):
             return f"seal: rename {source} to {target}"
         case v.Exchange(first=first, second=second):
@@ -76,6 +80,8 @@ def _data_sentence(effect: v.DataEffect, names: Sequence[str]) -> str:
             return f"look whether {_leaves(slabs, names)} can be compressed"
         case v.WriteBatch(path=path, slabs=slabs, sync=sync):
             return f"write {_leaves(slabs, names)} to {path}" + (" and sync" if sync else "")
+        case v.WriteChunks(directory=path, slabs=slabs, sync=sync):
+            return f"write {_leaves(slabs, names)} below {path}" + (" and sync" if sync else "")
         case v.Allocate(buffers=buffers):
             return f"allocate {count(len(buffers), 'buffer')}"
         case v.ReadBatch(directory=path, fetches=fetches):

@@ -87,6 +87,8 @@ def trees_in(found: Found) -> list[str]:
         for name, inside in found.items.items()
         if name not in orbax.RESERVED
         and not {orbax.TREE_METADATA, manifest.NAME}.isdisjoint(inside)
+        # A directory with these is a checkpoint of its own.
+        and {orbax.INDICATOR, orbax.CHECKPOINT_METADATA}.isdisjoint(inside)
     ]
     return sorted(trees, key=lambda name: (name != orbax.DEFAULT_ITEM, name))
 
@@ -118,8 +120,9 @@ def _not_a_checkpoint(found: Found) -> SealwaxError | None:
     if _MARKERS.isdisjoint(found.names) and not trees_in(found):
         if steps:
             shown = ", ".join(map(repr, steps[-_SHOWN:]))
+            held = "a checkpoint" if len(steps) == 1 else f"{len(steps)} checkpoints"
             return InvalidLayoutError(
-                f"This directory is not a checkpoint but holds {len(steps)} of them",
+                f"This directory is not a checkpoint but holds {held}",
                 path=found.path,
                 hint=f"Load one of them, by its path: {shown}"
                 + (f" and {len(steps) - _SHOWN} earlier ones." if len(steps) > _SHOWN else "."),

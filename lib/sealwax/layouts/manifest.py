@@ -63,6 +63,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
       rows: The leaves, in the order of the structure.
       files: The data files that chunks refer to, by number.
       digests: Size and checksum of the item's other files.
+      zarr: Version of Zarr; in version 3 each chunk ends in its checksum.
     """
 
     format: int = VERSION
@@ -71,6 +72,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[Row]
     files: list[str]
     digests: dict[str, Digest]
+    zarr: int = 3
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,7 +128,16 @@ def decode(data: bytes, kind: type[_T], path: str) -> _T:
             found=f"format {version}",
             hint="Update sealwax to load it.",
         )
-    return msgspec.json.decode(body, type=kind)
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise CorruptionError(
+            "The manifest is not the one that belongs here",
+            path=path,
+            expected=f"that of {'an item' if kind is Item else 'a checkpoint'}",
+            found=f"another: {error}",
+            hint="Files of two checkpoints were mixed: restore this file from a copy.",
+        ) from error
 
 
 class _Version(msgspec.Struct):

@@ -110,17 +110,31 @@ def commit(path: str) -> bytes:
     return f"Checkpoint commit was successful to {path}".encode()
 
 
-def tree_metadata(entries: Mapping[str, object]) -> bytes:
-    """The content of ``_METADATA``."""
-    return msgspec.json.encode(
-        {
-            "tree_metadata": entries,
-            "use_ocdbt": True,
-            "use_zarr3": True,
-            "store_array_data_equal_to_fill_value": True,
-            "custom_metadata": None,
-        }
-    )
+def tree_metadata(
+    entries: Mapping[str, object],
+    *,
+    database: bool = True,
+    zarr3: bool = True,
+    rich: object | None = None,
+) -> bytes:
+    """The content of ``_METADATA``.
+
+    Args:
+      entries: What is recorded of each leaf.
+      database: Whether arrays lie in one database.
+      zarr3: Whether they are of version 3 of Zarr.
+      rich: The tree with tuples and named tuples told apart, as plain data; JSON in JSON.
+    """
+    record: dict[str, object] = {
+        "tree_metadata": entries,
+        "use_ocdbt": database,
+        "use_zarr3": zarr3,
+        "store_array_data_equal_to_fill_value": True,
+        "custom_metadata": None,
+    }
+    if rich is not None:
+        record["value_metadata_tree"] = msgspec.json.encode(rich).decode()
+    return msgspec.json.encode(record)
 
 
 def shardings(records: Iterable[tuple[str, str]]) -> bytes:

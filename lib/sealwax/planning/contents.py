@@ -15,6 +15,7 @@ from sealwax.arrays.leafkinds import LeafKind
 from sealwax.arrays.zarr import Codec, ZarrFormat, parse_zarr2, parse_zarr3
 from sealwax.errors import CorruptionError, InternalError, SealwaxError
 from sealwax.layouts import manifest, orbax
+from sealwax.planning import names
 from sealwax.trees.build import build
 from sealwax.trees.paths import paths
 from sealwax.trees.records import Entry
@@ -35,9 +36,10 @@ class Native:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Foreign:
-    """An array that only TensorStore's driver of this name is sure to read."""
+    """An array that only TensorStore's driver of this name is sure to read; its place there."""
 
     driver: str
+    key: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +79,7 @@ class Contents:
       structure: The recorded structure; ``None`` when only Orbax's entries are there.
       files: Data files that native chunks refer to by number, below the directory.
       database: Whether foreign arrays lie in one OCDBT database.
+      trailer: Bytes of the checksum that follows each native chunk.
     """
 
     directory: str
@@ -84,6 +87,7 @@ class Contents:
     structure: Structure | None
     files: tuple[str, ...] = ()
     database: bool = True
+    trailer: int = ZarrFormat.V3.trailer
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -116,7 +120,15 @@ def from_manifest(item: manifest.Item, directory: str) -> Result[Contents, Sealw
 def _from_rows(
     item: manifest.Item, directory: str, structure: Structure
 ) -> Result[Contents, SealwaxError]:
+    outside = next((file for file in item.files if names.leads_outside(file)), None)
+    if outside is not None:
+        return Failure(
+            CorruptionError(
+                "The manifest names a data file outside the checkpoint", found=repr(outside)
+            )
+        )
     try:
+        trailer = ZarrFormat(item.zarr).trailer
         forms = [_stored_form(form) for form in item.forms]
         leaves = tuple(
             _from_row(row, path, forms)
@@ -130,7 +142,13 @@ def _from_rows(
         failure.__cause__ = error
         return Failure(failure)
     return Success(
-        Contents(directory=directory, leaves=leaves, structure=structure, files=tuple(item.files))
+        Contents(
+            directory=directory,
+            leaves=leaves,
+            structure=structure,
+            files=tuple(item.files),
+            trailer=trailer,
+        )
     )
 
 
@@ -241,7 +259,7 @@ def _from_entry(entry: Entry, files: OrbaxFiles) -> StoredLeaf | SealwaxError:
         shape=zarr.shape,
         dtype=zarr.dtype,
         chunk_shape=zarr.chunk_shape,
-        place=Foreign(driver="zarr3" if zarr.format is ZarrFormat.V3 else "zarr"),
+        place=Foreign(driver="zarr3" if zarr.format is ZarrFormat.V3 else "zarr", key=name),
         key_impl=impl,
         sharding=files.shardings.get(name),
     )

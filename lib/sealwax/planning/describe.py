@@ -4,25 +4,46 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
 from sealwax.arrays.forms import Form
 from sealwax.arrays.leafkinds import LeafKind
-from sealwax.arrays.zarr import Codec, chunk_key, metadata_key, zarr3_metadata
+from sealwax.arrays.zarr import (
+    Codec,
+    ZarrFormat,
+    chunk_key,
+    metadata_key,
+    zarr2_metadata,
+    zarr3_metadata,
+)
 from sealwax.effects import Stored
 from sealwax.layouts import manifest, ocdbt, orbax
 from sealwax.layouts.ocdbt_format import DataRef, Value
 from sealwax.lens import to_dict
 from sealwax.options import ArrayOptions, Options
 from sealwax.planning.inventory import Inventory
+from sealwax.planning.separate import zarr_format
 from sealwax.trees.records import Entry, empty_entry, to_entries
+from sealwax.trees.rich import name_empty_namedtuples, value_tree
 from sealwax.trees.structure import EmptyKind
 from sealwax.trees.structure_json import to_json
 from sealwax.version import __version__
 
 _INLINE_BYTES = 1024
+
+
+class Gathered(NamedTuple):
+    """What writing the arrays came to.
+
+    Attributes:
+      stored: For every array, where its chunks went.
+      compressed: The arrays that were compressed.
+    """
+
+    stored: Sequence[Sequence[Stored]]
+    compressed: frozenset[int]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +55,8 @@ class Description:
       batches: How many data files it has.
       token: Random digits, from which the database takes its identity.
       now: When the save began, in nanoseconds since the epoch.
-      saving: Which of Orbax's optional files to write.
+      saving: In which form arrays lie there, and which of Orbax's optional files to write.
+      rich: Whether tuples and named tuples are recorded as such in Orbax's metadata too.
     """
 
     inventory: Inventory
@@ -42,12 +64,23 @@ class Description:
     token: str
     now: int
     saving: ArrayOptions.Saving
+    rich: bool = False
+
+    @property
+    def format(self) -> ZarrFormat:
+        """The version of Zarr."""
+        return zarr_format(self.saving.use_zarr3)
+
+    def directories(self) -> tuple[str, ...]:
+        """The directories that the files of the item need."""
+        needed = {name.rpartition("/")[0] for name in self.item_names()}
+        return tuple(sorted(needed - {""}))
 
     def item_names(self) -> tuple[str, ...]:
         """The files that ``item_files`` will derive."""
         stock = self.inventory
         names = [orbax.TREE_METADATA, manifest.NAME]
-        if stock.arrays:
+        if stock.arrays and self.saving.use_ocdbt:
             names += [orbax.data_file(self.batches), orbax.DATABASE]
         if any(form.value_type == "jax.Array" for form in stock.arrays):
             names += [orbax.SHARDING] if self.saving.enable_write_sharding_file else []
@@ -56,21 +89,45 @@ class Description:
             names.append(orbax.STRINGS)
         return tuple(sorted(names))
 
-    def item_files(self, *results: Any) -> dict[str, bytes]:
-        """The content of every file of the item but the data, by name.
+    def gather(self, results: Sequence[Any]) -> Gathered:
+        """Sorts by array what each batch stored, and joins what the probes found.
 
         Args:
-          *results: What each batch stored, then what each probe found.
+          results: The answers of the steps that write batches, then of those that look at them.
         """
         stored: list[list[Stored]] = [[] for _ in self.inventory.arrays]
         for part in cast("Sequence[Sequence[Stored]]", results[: self.batches]):
             for chunk in part:
                 stored[chunk.leaf].append(chunk)
-        compressed = frozenset[int]().union(*results[self.batches :])
+        found = cast("Sequence[frozenset[int]]", results[self.batches :])
+        compressed = frozenset[int]().union(*found)
+        if self.saving.use_compression and self.saving.compression == "always":
+            compressed = frozenset(range(len(stored)))
+        return Gathered(stored, compressed)
+
+    def array_files(self, *results: Any) -> dict[str, bytes]:
+        """The metadata of every array, by its key in the store; results as for ``gather``."""
+        compressed = self.gather(results).compressed
+        stock = self.inventory
+        return {
+            metadata_key(name, self.format): self._zarr_metadata(form, array in compressed)
+            for array, (name, form) in enumerate(zip(stock.names, stock.arrays, strict=True))
+        }
+
+    def item_files(self, *results: Any) -> dict[str, bytes]:
+        """The content of every file of the item but those of the arrays, by name.
+
+        Args:
+          *results: As for ``gather``; without a database also what ``array_files`` gave.
+        """
+        separate: dict[str, bytes] = {}
+        if not self.saving.use_ocdbt:
+            *results, separate = results
+        gathered = self.gather(results)
         files = self._described()
-        if self.inventory.arrays:
-            files |= self._database(stored, compressed)
-        files[manifest.NAME] = self._manifest(stored, compressed, files)
+        if self.inventory.arrays and self.saving.use_ocdbt:
+            files |= self._database(gathered)
+        files[manifest.NAME] = self._manifest(gathered, files | separate)
         return files
 
     def _described(self) -> dict[str, bytes]:
@@ -88,14 +145,14 @@ class Description:
                 hidden = form.value_type == "None"
                 entries.append(Entry(leaf.path, form.value_type, skip_deserialize=hidden))
                 continue
-            shape = form.shards[0].region.shape
+            shape = form.written
             noted = shape if self.saving.array_metadata_store else None
             entries.append(Entry(leaf.path, form.value_type, write_shape=noted))
             facts = orbax.ArrayFacts(leaf.name, shape, form.chunk_shape, form.key_impl)
             arrays.append(facts)
             if form.sharding is not None:
                 shardings.append((leaf.name, form.sharding))
-        files = {orbax.TREE_METADATA: orbax.tree_metadata(to_entries(entries))}
+        files = {orbax.TREE_METADATA: self._tree_metadata(entries)}
         if arrays and self.saving.enable_write_sharding_file:
             files[orbax.SHARDING] = orbax.shardings(shardings)
         if arrays and self.saving.array_metadata_store:
@@ -104,17 +161,26 @@ class Description:
             files[orbax.STRINGS] = msgspec.json.encode(stock.strings, order="sorted")
         return files
 
-    def _database(
-        self, stored: Sequence[Sequence[Stored]], compressed: frozenset[int]
-    ) -> dict[str, bytes]:
+    def _tree_metadata(self, entries: Sequence[Entry]) -> bytes:
+        saving, structure = self.saving, self.inventory.flat.structure
+        if self.rich:
+            entries = name_empty_namedtuples(structure, entries)
+        return orbax.tree_metadata(
+            to_entries(entries),
+            database=saving.use_ocdbt,
+            zarr3=saving.use_zarr3,
+            rich=value_tree(structure, entries) if self.rich else None,
+        )
+
+    def _database(self, gathered: Gathered) -> dict[str, bytes]:
         entries: list[tuple[bytes, Value]] = []
         for array, (name, form) in enumerate(
             zip(self.inventory.names, self.inventory.arrays, strict=True)
         ):
-            metadata = _zarr_metadata(form, array in compressed)
-            entries.append((metadata_key(name).encode(), metadata))
-            for chunk in stored[array]:
-                key = chunk_key(name, chunk.place).encode()
+            metadata = self._zarr_metadata(form, array in gathered.compressed)
+            entries.append((metadata_key(name, self.format).encode(), metadata))
+            for chunk in gathered.stored[array]:
+                key = chunk_key(name, chunk.place, self.format).encode()
                 ref = DataRef(file=chunk.file, offset=chunk.offset, length=chunk.length)
                 entries.append((key, ref))
         nodes = orbax.data_file(self.batches)
@@ -127,14 +193,13 @@ class Description:
         )
         return {nodes: made.nodes, orbax.DATABASE: made.manifest}
 
-    def _manifest(
-        self,
-        stored: Sequence[Sequence[Stored]],
-        compressed: frozenset[int],
-        files: Mapping[str, bytes],
-    ) -> bytes:
+    def _zarr_metadata(self, form: Form, squeezed: bool) -> bytes:
+        describe = zarr3_metadata if self.format is ZarrFormat.V3 else zarr2_metadata
+        return describe(form.shape, form.chunk_shape, form.storage.logical, _codec(squeezed))
+
+    def _manifest(self, gathered: Gathered, files: Mapping[str, bytes]) -> bytes:
         stock = self.inventory
-        data_files = [orbax.data_file(number) for number in range(self.batches)]
+        data_files = self._data_files(gathered)
         numbers = {file: number for number, file in enumerate(data_files)}
         forms: dict[tuple[int, bool], int] = {}
         made: list[manifest.Form] = []
@@ -148,12 +213,12 @@ class Description:
                     data = leaf.value.value
                 rows.append(manifest.Row(leaf.name, kind.value, data=data))
                 continue
-            form, squeezed = stock.arrays[array], array in compressed
+            form, squeezed = stock.arrays[array], array in gathered.compressed
             place = forms.setdefault((id(form), squeezed), len(made))
             if place == len(made):
                 made.append(_form_row(form, squeezed))
             chunks: list[int] = []
-            for chunk in sorted(stored[array], key=_by_place):
+            for chunk in sorted(gathered.stored[array], key=_by_place):
                 chunks += (numbers[chunk.file], chunk.offset, chunk.length, chunk.crc32c)
             rows.append(manifest.Row(leaf.name, kind.value, place, chunks))
         item = manifest.Item(
@@ -162,8 +227,14 @@ class Description:
             rows=rows,
             files=data_files,
             digests={name: manifest.digest(data) for name, data in files.items()},
+            zarr=self.format.value,
         )
         return manifest.encode(item)
+
+    def _data_files(self, gathered: Gathered) -> list[str]:
+        if self.saving.use_ocdbt:
+            return [orbax.data_file(number) for number in range(self.batches)]
+        return [chunk.file for chunks in gathered.stored for chunk in chunks]
 
 
 def _by_place(chunk: Stored) -> tuple[int, ...]:
@@ -182,10 +253,6 @@ def _entry(number: int, stock: Inventory) -> Entry:
 
 def _codec(squeezed: bool) -> Codec:
     return Codec.ZSTD if squeezed else Codec.RAW
-
-
-def _zarr_metadata(form: Form, squeezed: bool) -> bytes:
-    return zarr3_metadata(form.shape, form.chunk_shape, form.storage.logical, _codec(squeezed))
 
 
 def _form_row(form: Form, squeezed: bool) -> manifest.Form:

@@ -11,35 +11,22 @@ import numpy as np
 from returns.pipeline import flow
 from returns.result import Failure, Result, Success
 
-from sealwax.arrays.chunks import overlaps
+from sealwax.arrays.casts import convert
 from sealwax.arrays.leafforms import from_host_array
 from sealwax.arrays.regions import Region
-from sealwax.arrays.zarr import Codec
-from sealwax.effects import (
-    Allocate,
-    Buffer,
-    Fetch,
-    Place,
-    Placement,
-    Plan,
-    ReadBatch,
-    ReadRegions,
-)
-from sealwax.errors import LeafError, SealwaxError
+from sealwax.effects import Place, Placement, Plan
+from sealwax.errors import Difference, LeafError, SealwaxError
 from sealwax.options import Options
 from sealwax.planning import targets
 from sealwax.planning.batches import BATCH_BYTES
 from sealwax.planning.builder import Builder, result
-from sealwax.planning.contents import Contents, Foreign, Native, StoredArray
+from sealwax.planning.contents import Contents, StoredLeaf
 from sealwax.planning.pipeline import bind, lift
-from sealwax.planning.targets import Ready, Target, ToDevice, ToHost
-from sealwax.trees.match import Matching, match
+from sealwax.planning.reads import Read, add_reads, read_of
+from sealwax.planning.targets import Ready, Rules, Target, ToDevice, ToHost
+from sealwax.trees.match import Matching, Wanted, match
+from sealwax.trees.report import unfit
 from sealwax.trees.structure import PyTree
-
-TRAILER = 4
-"""Bytes of the checksum that follows each chunk in a data file."""
-
-_READ_BYTES = 16 << 20
 
 _Found: TypeAlias = list[tuple[str, Target]]
 _Assemble: TypeAlias = Callable[[Sequence[object]], Result[PyTree, SealwaxError]]
@@ -56,6 +43,7 @@ class LoadRequest:
       devices: Devices on which to restore recorded shardings, or ``None`` not to.
       default_device: Where JAX put arrays by default in the thread of the call.
       x64: Whether JAX had 64-bit types there.
+      mesh: The mesh that was current there, for shardings on an abstract one.
     """
 
     path: str
@@ -64,6 +52,18 @@ class LoadRequest:
     devices: tuple[Any, ...] | None = None
     default_device: Any = None
     x64: bool = False
+    mesh: Any = None
+
+    @property
+    def rules(self) -> Rules:
+        """What a template may ask for."""
+        loading = self.options.array.loading
+        return Rules(
+            x64=self.x64,
+            mesh=self.mesh,
+            lossy=loading.casting == "unsafe",
+            resize=loading.enable_padding_and_truncation,
+        )
 
 
 def plan_load(request: LoadRequest, contents: Contents) -> Result[Plan, SealwaxError]:
@@ -88,91 +88,98 @@ def plan_load(request: LoadRequest, contents: Contents) -> Result[Plan, SealwaxE
                 request.template,
                 contents.entries,
                 partial=request.options.pytree.loading.partial_load,
-            ),
-            bind(functools.partial(_matched, request, contents)),
+                check=functools.partial(_misfit, request.rules, by_entry(contents)),
+            ).alt(lambda error: error.located(path=request.path)),
+            bind(functools.partial(plan_matched, request, contents)),
         )
     return planned
 
 
+def by_entry(contents: Contents) -> dict[int, StoredLeaf]:
+    """The leaves by the identity of their entries."""
+    return {id(leaf.entry): leaf for leaf in contents.leaves}
+
+
 def _targets(contents: Contents, request: LoadRequest) -> Result[_Found, SealwaxError]:
-    found: list[tuple[str, Target]] = []
+    found: _Found = []
     for leaf in contents.leaves:
         try:
-            found.append(
-                (leaf.entry.name, targets.as_saved(leaf, request.devices, x64=request.x64))
-            )
+            target = targets.as_saved(leaf, request.devices, x64=request.x64)
         except SealwaxError as error:
             return Failure(error.located(leaf=leaf.entry.name, path=request.path))
+        found.append((leaf.entry.name, target))
     return Success(found)
 
 
-def _matched(
+def misfits(
+    request: LoadRequest, contents: Contents, wanted: Sequence[Wanted]
+) -> list[Difference]:
+    """How stored leaves do not fit a template's."""
+    leaves, rules = by_entry(contents), request.rules
+    found = [_misfit(rules, leaves, each) for each in wanted]
+    return [each for each in found if each is not None]
+
+
+def _misfit(rules: Rules, leaves: dict[int, StoredLeaf], wanted: Wanted) -> Difference | None:
+    """How one stored leaf does not fit the template's, if it does not."""
+    leaf = leaves[id(wanted.entry)]
+    try:
+        targets.target(leaf, wanted.template, rules)
+    except LeafError as error:
+        return Difference(
+            name=wanted.name,
+            expected=error.expected or error.what,
+            found=error.found or targets.describe(leaf),
+        )
+    return None
+
+
+def plan_matched(
     request: LoadRequest, contents: Contents, matching: Matching
 ) -> Result[Plan, SealwaxError]:
-    by_entry = {id(leaf.entry): leaf for leaf in contents.leaves}
-    found: list[tuple[str, Target]] = []
+    """Plans a load of what was matched; every leaf that does not fit is in the one error."""
+    leaves, rules = by_entry(contents), request.rules
+    found: _Found = []
     failures: list[LeafError] = []
     for wanted in matching.wanted:
-        name = wanted.entry.name
+        leaf = leaves[id(wanted.entry)]
         try:
-            leaf = by_entry[id(wanted.entry)]
-            found.append((name, targets.target(leaf, wanted.template, x64=request.x64)))
+            found.append((leaf.entry.name, targets.target(leaf, wanted.template, rules)))
         except LeafError as error:
-            failures.append(error.located(leaf=name, path=contents.directory))
+            failures.append(error.located(leaf=leaf.entry.name))
         except SealwaxError as error:
-            return Failure(error.located(leaf=name, path=contents.directory))
-    if not failures:
-        fill = functools.partial(_fill, matching)
-        return Success(_plan(request, contents, found, assemble=fill))
-    for other in failures[1:10]:
-        failures[0].add_note(f"Also: {other}")
-    if len(failures) > 10:
-        failures[0].add_note(f"... and {len(failures) - 10} more leaves that do not fit.")
-    return Failure(failures[0])
+            return Failure(error.located(leaf=leaf.entry.name, path=request.path))
+    if failures:
+        return Failure(unfit(failures).located(path=request.path))
+    fill = functools.partial(_fill, matching)
+    return Success(_plan(request, contents, found, assemble=fill))
 
 
 def _fill(matching: Matching, values: Sequence[object]) -> Result[PyTree, SealwaxError]:
     return Success(matching.fill(values))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Read:
-    """A region of an array that will be one buffer."""
-
-    leaf: str
-    array: StoredArray
-    region: Region
-
-    @property
-    def buffer(self) -> Buffer:
-        return Buffer(self.leaf, self.region.shape, self.array.dtype)
-
-
 def _plan(
-    request: LoadRequest,
-    contents: Contents,
-    found: _Found,
-    *,
-    assemble: _Assemble,
+    request: LoadRequest, contents: Contents, found: _Found, *, assemble: _Assemble
 ) -> Plan:
     build = Builder()
     values: list[object] = [
         target.value if isinstance(target, Ready) else None for _, target in found
     ]
-    places: list[tuple[int, int]] = []
+    places: list[int] = []
     numbers: list[int] = []
     for group in _groups(found):
-        step = _add_group(build, request, contents, [found[number] for number in group])
-        places.append((step, len(group)))
+        chosen = [found[number] for number in group]
+        places.append(_add_group(build, request, contents, chosen))
         numbers += group
     gather = functools.partial(_gather, values=values, numbers=numbers, assemble=assemble)
-    final = build.derive("the tree", gather, *(result(step) for step, _ in places))
+    final = build.derive("the tree", gather, *map(result, places))
     return Plan(
         title="load",
         path=request.path,
         steps=tuple(build.steps),
         result=final,
-        names=tuple(name for name, target in found if not isinstance(target, Ready)),
+        names=tuple([name for name, target in found if not isinstance(target, Ready)]),
         host_budget=request.options.memory.read_concurrent_bytes or 8 * BATCH_BYTES,
     )
 
@@ -209,7 +216,7 @@ def _groups(found: Sequence[tuple[str, Target]]) -> Iterator[list[int]]:
 def _add_group(
     build: Builder, request: LoadRequest, contents: Contents, group: list[tuple[str, Target]]
 ) -> int:
-    reads: list[_Read] = []
+    reads: list[Read] = []
     placements: list[Placement] = []
     hosts: list[ToHost] = []
     for leaf, target in group:
@@ -218,18 +225,18 @@ def _add_group(
                 placements.append(_placement(leaf, target, reads))
             case ToHost():
                 hosts.append(target)
-                reads.append(_Read(leaf, target.array, Region.whole(target.array.shape)))
+                reads.append(read_of(leaf, target.array, target.dtype, target.shape))
             case Ready():
                 pass
-    filled, buffers = _add_reads(build, request, contents, reads)
-    casts = [None if p.dtype == r.array.dtype else p.dtype for p, r in _pairs(placements, reads)]
-    source = result(buffers)
+    loading = request.options.array.loading
+    filled, buffers = add_reads(build, loading, contents, reads)
+    finish = functools.partial(_finish, reads=reads, lossy=loading.casting == "unsafe")
     if hosts:
-        finish = functools.partial(_finish, targets=hosts)
-        return build.derive("host leaves", finish, source, after=filled)
-    if any(cast is not None for cast in casts):
-        convert = functools.partial(_convert, casts=casts)
-        source = result(build.derive("the dtypes", convert, source, after=filled))
+        as_leaves = functools.partial(_host_leaves, finish, kinds=[host.kind for host in hosts])
+        return build.derive("host leaves", as_leaves, result(buffers), after=filled)
+    source = result(buffers)
+    if not all([read.as_stored for read in reads]):
+        source = result(build.derive("dtypes and shapes", finish, source, after=filled))
     place = Place(
         arrays=tuple(placements),
         buffers=source,
@@ -239,164 +246,54 @@ def _add_group(
     return build.add(place, after=filled)
 
 
-def _pairs(
-    placements: Sequence[Placement], reads: Sequence[_Read]
-) -> Iterator[tuple[Placement, _Read]]:
-    """For every buffer, the array that it will be part of."""
-    owner = {part: array for array in placements for part, _ in array.parts}
-    return ((owner[number], read) for number, read in enumerate(reads) if number in owner)
-
-
-def _placement(leaf: str, target: ToDevice, reads: list[_Read]) -> Placement:
+def _placement(leaf: str, target: ToDevice, reads: list[Read]) -> Placement:
     """Adds one read for each distinct shard, and says which device takes which."""
-    array = target.array
-    if target.sharding is None:
-        reads.append(_Read(leaf, array, Region.whole(array.shape)))
+    array, dtype, shape, sharding = target.array, target.dtype, target.shape, target.sharding
+    if sharding is None:
+        reads.append(read_of(leaf, array, dtype, shape))
         parts: tuple[tuple[int, Any], ...] = ((len(reads) - 1, None),)
-        return Placement(leaf, array.shape, target.dtype, None, parts, array.key_impl)
-    sharding = target.sharding
-    if array.key_impl is not None:
-        sharding = physical_sharding(sharding, len(array.shape))
+        return Placement(leaf, shape, dtype, None, parts, array.key_impl)
     seen: dict[Region, int] = {}
     placed: list[tuple[int, Any]] = []
-    for device, index in sharding.addressable_devices_indices_map(array.shape).items():
-        region = Region.of(index, array.shape) if index is not None else Region.whole(array.shape)
+    for device, index in sharding.addressable_devices_indices_map(shape).items():
+        region = Region.of(index, shape) if index is not None else Region.whole(shape)
         if region not in seen:
             seen[region] = len(reads)
-            reads.append(_Read(leaf, array, region))
+            reads.append(read_of(leaf, array, dtype, shape, region))
         placed.append((seen[region], device))
-    return Placement(leaf, array.shape, target.dtype, sharding, tuple(placed), array.key_impl)
+    return Placement(
+        leaf, shape, dtype, sharding, tuple(placed), array.key_impl, target.layout
+    )
 
 
-def physical_sharding(sharding: Any, rank: int) -> Any:
-    """The sharding of typed keys' data, which has one axis more, never split."""
-    import jax
-
-    if isinstance(sharding, jax.sharding.NamedSharding):
-        spec = tuple(sharding.spec)
-        padding = (None,) * (rank - len(spec))
-        return jax.sharding.NamedSharding(
-            sharding.mesh, jax.sharding.PartitionSpec(*spec, *padding)
-        )
-    return sharding
-
-
-def _add_reads(
-    build: Builder, request: LoadRequest, contents: Contents, reads: Sequence[_Read]
-) -> tuple[tuple[int, ...], int]:
-    """Adds the allocation of buffers and what fills them; returns the filling steps and it."""
-    buffers = tuple(read.buffer for read in reads)
-    allocated = build.add(Allocate(buffers=buffers))
-    steps: list[int] = []
-    fetches = _native(contents, reads)
-    for batch in _cut(fetches):
-        nbytes = sum(fetch.length for fetch in batch)
-        effect = ReadBatch(
-            directory=contents.directory,
-            fetches=tuple(batch),
-            leaves=tuple(read.leaf for read in reads),
-            buffers=result(allocated),
-            nbytes=nbytes,
-            verify=request.options.array.loading.verify == "always",
-        )
-        steps.append(build.add(effect, reads=nbytes))
-    steps += _add_foreign(build, request, contents, reads, allocated)
-    return tuple(steps), allocated
-
-
-def _native(contents: Contents, reads: Sequence[_Read]) -> Iterator[Fetch]:
-    for target, read in enumerate(reads):
-        place = read.array.place
-        if isinstance(place, Native):
-            yield from _fetches(contents, target, read, place)
-
-
-def _fetches(contents: Contents, target: int, read: _Read, place: Native) -> Iterator[Fetch]:
-    array = read.array
-    size = array.dtype.itemsize
-    payload = int(np.prod(array.chunk_shape, dtype=np.int64)) * size
-    raw = payload if place.codec is Codec.RAW else 0
-    chunks = place.chunks
-    if len(chunks) == 4 and read.region.shape == array.shape == array.chunk_shape:
-        file, offset, length, crc = chunks
-        yield Fetch(
-            target, contents.files[file], offset, length, crc, TRAILER, raw, 0, array.chunk_shape
-        )
-        return
-    grid = tuple(n // c for n, c in zip(array.shape, array.chunk_shape, strict=True))
-    for part in overlaps(read.region, array.chunk_shape):
-        number = 0
-        for extent, index in zip(grid, part.index, strict=True):
-            number = number * extent + index
-        file, offset, length, crc = chunks[4 * number : 4 * number + 4]
-        run = part.target.run_in(read.region.shape) if part.whole else None
-        yield Fetch(
-            target,
-            contents.files[file],
-            offset,
-            length,
-            crc,
-            TRAILER,
-            raw,
-            0 if run is None else run[0] * size,
-            array.chunk_shape,
-            None if run is not None else part.source.slices,
-            None if run is not None else part.target.slices,
-        )
-
-
-def _cut(fetches: Iterator[Fetch]) -> Iterator[list[Fetch]]:
-    """Cuts reads into batches, so that several threads share the work."""
-    batch: list[Fetch] = []
-    total = 0
-    for fetch in fetches:
-        if batch and total + fetch.length > _READ_BYTES:
-            yield batch
-            batch, total = [], 0
-        batch.append(fetch)
-        total += fetch.length
-    if batch:
-        yield batch
-
-
-def _add_foreign(
-    build: Builder,
-    request: LoadRequest,
-    contents: Contents,
-    reads: Sequence[_Read],
-    allocated: int,
-) -> Iterator[int]:
-    by_driver: dict[str, list[int]] = {}
-    for number, read in enumerate(reads):
-        if isinstance(read.array.place, Foreign):
-            by_driver.setdefault(read.array.place.driver, []).append(number)
-    for driver, chosen in by_driver.items():
-        nbytes = sum(reads[number].buffer.nbytes for number in chosen)
-        effect = ReadRegions(
-            directory=contents.directory,
-            database=contents.database,
-            driver=driver,
-            leaves=tuple(reads[number].leaf for number in chosen),
-            regions=tuple(reads[number].region.slices for number in chosen),
-            targets=tuple(chosen),
-            buffers=result(allocated),
-            fill_missing=not request.options.array.loading.raise_array_data_missing_error,
-            nbytes=nbytes,
-        )
-        yield build.add(effect, reads=nbytes)
-
-
-def _finish(buffers: Sequence[np.ndarray[Any, Any]], targets: Sequence[ToHost]) -> list[object]:
-    return [
-        from_host_array(target.kind, buffer.astype(target.dtype, copy=False))
-        for target, buffer in zip(targets, buffers, strict=True)
-    ]
-
-
-def _convert(
-    buffers: Sequence[np.ndarray[Any, Any]], casts: Sequence[np.dtype[Any] | None]
+def _finish(
+    buffers: Sequence[np.ndarray[Any, Any]], *, reads: Sequence[Read], lossy: bool
 ) -> list[np.ndarray[Any, Any]]:
-    return [
-        buffer if dtype is None else buffer.astype(dtype)
-        for buffer, dtype in zip(buffers, casts, strict=True)
-    ]
+    """Gives each buffer the dtype and the shape that it is to have."""
+    made: list[np.ndarray[Any, Any]] = []
+    for buffer, read in zip(buffers, reads, strict=True):
+        if read.as_stored:
+            made.append(buffer)
+            continue
+        try:
+            cast = convert(buffer, read.dtype, lossy=lossy)
+        except LeafError as error:
+            raise error.located(leaf=read.leaf) from error.__cause__
+        made.append(cast if read.padded is None else _pad(cast, read.padded))
+    return made
+
+
+def _pad(array: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """``array`` with zeros behind it along each axis."""
+    made = np.zeros(shape, array.dtype)
+    made[tuple([slice(extent) for extent in array.shape])] = array
+    return made
+
+
+def _host_leaves(
+    finish: Callable[..., list[np.ndarray[Any, Any]]],
+    buffers: Sequence[np.ndarray[Any, Any]],
+    *,
+    kinds: Sequence[Any],
+) -> list[object]:
+    return [from_host_array(*pair) for pair in zip(kinds, finish(buffers), strict=True)]

@@ -34,6 +34,15 @@ def join(directory: str, name: str) -> str:
     return f"{directory.rstrip('/')}/{name}"
 
 
+def leads_outside(name: str) -> bool:
+    """Whether a name, taken for a path below a directory, could lead out of it.
+
+    >>> leads_outside("d/0"), leads_outside("../d"), leads_outside("/d")
+    (False, True, True)
+    """
+    return name.startswith("/") or ".." in name.split("/")
+
+
 def temporary(path: str, token: str) -> str:
     """Where a checkpoint grows until it is sealed.
 

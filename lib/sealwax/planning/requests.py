@@ -10,7 +10,7 @@ from returns.result import Failure, Result, Success
 
 from sealwax.effects import Entry
 from sealwax.errors import InvalidMetadataError, InvalidPathError, SealwaxError
-from sealwax.layouts import orbax
+from sealwax.layouts import manifest, orbax
 from sealwax.options import Options
 from sealwax.planning import names
 from sealwax.planning.inventory import Inventory
@@ -62,6 +62,12 @@ class Site:
     now: int
 
 
+_FILES = frozenset(
+    {orbax.INDICATOR, orbax.CHECKPOINT_METADATA, orbax.COMMIT, orbax.TREE_METADATA}
+)
+_NAME_BYTES = 255
+
+
 def check_item_name(name: object) -> Result[str, SealwaxError]:
     """A name that a checkpointable may have: one path component that nothing else uses."""
     if not isinstance(name, str):
@@ -72,8 +78,7 @@ def check_item_name(name: object) -> Result[str, SealwaxError]:
                 found=repr(name),
             )
         )
-    reserved = name in orbax.RESERVED or name in (orbax.CHECKPOINT_METADATA, orbax.INDICATOR)
-    if reserved or name.startswith("_SEALWAX"):
+    if name in orbax.RESERVED or name in _FILES or name.startswith(manifest.NAME):
         return Failure(
             InvalidPathError(
                 f"The name {name!r} is reserved and cannot name a checkpointable",
@@ -81,15 +86,19 @@ def check_item_name(name: object) -> Result[str, SealwaxError]:
             )
         )
     outside = name in ("", ".", "..") or any(c in name for c in "/\\\0")
-    if outside or names.is_temporary(name):
+    if outside or names.is_temporary(name) or len(name.encode(errors="replace")) > _NAME_BYTES:
         return Failure(
             InvalidPathError(
-                f"The name {name!r} cannot name a checkpointable: it would not be one directory "
-                "inside the checkpoint",
-                hint="Choose a name without slashes, such as 'state'.",
+                f"The name {_shortened(name)!r} cannot name a checkpointable: it would not be one "
+                "directory inside the checkpoint",
+                hint="Choose a short name without slashes, such as 'state'.",
             )
         )
     return Success(name)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= 40 else f"{name[:40]}..."
 
 
 def check_metadata(metadata: object) -> Result[dict[str, Any], SealwaxError]:

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 from returns.pipeline import flow
 from returns.result import Failure, Result, Success
 
 from sealwax.effects import (
-    SOURCES,
     Call,
     Entry,
     Exchange,
@@ -25,25 +23,22 @@ from sealwax.effects import (
     MakeDirectory,
     Now,
     Plan,
-    Probe,
     RemoveTree,
     Rename,
-    Stage,
     SyncDirectory,
-    WriteBatch,
+    SyncTree,
     WriteFile,
+    WriteFiles,
 )
 from sealwax.errors import CheckpointExistsError, InvalidPathError, SealwaxError
 from sealwax.layouts import manifest, orbax
-from sealwax.options import ArrayOptions, MemoryOptions
-from sealwax.planning import describe, names
-from sealwax.planning.batches import BATCH_BYTES, Batch, batches
+from sealwax.planning import moves, names
 from sealwax.planning.builder import Builder, result
+from sealwax.planning.complete import check
+from sealwax.planning.describe import Description, Header
 from sealwax.planning.pipeline import bind, lift
 from sealwax.planning.requests import SaveRequest, Site
-
-PROBED_BYTES = 64 << 10
-"""Arrays smaller than this are not worth a look: packing them is what makes them cheap."""
+from sealwax.planning.separate import check_paths
 
 
 def plan_save(request: SaveRequest, site: Site) -> Result[Plan, SealwaxError]:
@@ -60,6 +55,7 @@ def plan_save(request: SaveRequest, site: Site) -> Result[Plan, SealwaxError]:
         Success(request),
         bind(functools.partial(_check_path, site=site)),
         bind(functools.partial(_check_target, site=site)),
+        bind(check_paths),
         lift(functools.partial(_plan, site=site)),
     )
     return planned
@@ -130,32 +126,28 @@ def _is_checkpoint(found: Iterable[str]) -> bool:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Places:
-    """The directories of a checkpoint while it grows."""
+    """The directories of a checkpoint while it grows; ``inner`` are those of the item's files."""
 
     root: str
     item: str
-    data: str
-    arrays: str
+    inner: tuple[str, ...]
 
 
 def _plan(request: SaveRequest, site: Site) -> Plan:
     build = Builder()
     root = names.temporary(request.path, site.token)
     item = names.join(root, request.item)
-    places = _Places(
-        root=root,
-        item=item,
-        data=names.join(item, orbax.DATA),
-        arrays=names.join(item, orbax.ARRAY_METADATAS),
-    )
+    batches = moves.cut(request)
+    description = _description(request, site, len(batches))
+    inner = tuple(names.join(item, name) for name in description.directories())
+    places = _Places(root=root, item=item, inner=inner)
     for name in names.leftovers(request.path, site.siblings):
         leftover = names.join(names.parent(request.path), name)
         build.add(RemoveTree(path=leftover, abandoned=True))
     made = _directories(build, request, site, places)
-    parts, probes = _data(build, request, places, made)
-    content = _describe(build, request, site, places, made, parts, probes)
-    _sync(build, request, places.data, places.arrays)
-    _sync(build, request, places.item)
+    moved = moves.add_moves(build, request, item, batches, made)
+    content = _describe(build, request, description, places, made, moved)
+    _sync_item(build, request, places)
     _seal_files(build, request, site, places, content)
     _sync(build, request, places.root)
     seal = _seal(build, request, site, places)
@@ -166,15 +158,20 @@ def _plan(request: SaveRequest, site: Site) -> Plan:
         undo=(RemoveTree(path=root),),
         seal=seal,
         names=request.inventory.names,
-        host_budget=host_budget(request.options.memory, request.background),
+        host_budget=moves.host_budget(request.options.memory, request.background),
     )
 
 
-def host_budget(memory: MemoryOptions, background: bool) -> int | None:
-    """Bytes that may be staged at once; an async save must stage everything before it returns."""
-    if memory.transfer_concurrent_bytes is not None:
-        return memory.transfer_concurrent_bytes
-    return None if background else 8 * BATCH_BYTES
+def _description(request: SaveRequest, site: Site, batches: int) -> Description:
+    metadata = request.options.pytree.saving.pytree_metadata_options
+    return Description(
+        inventory=request.inventory,
+        batches=batches,
+        token=site.token,
+        now=site.now,
+        saving=request.options.array.saving,
+        rich=metadata.support_rich_types,
+    )
 
 
 def _directories(
@@ -192,102 +189,34 @@ def _directories(
     root = MakeDirectory(path=places.root, mode=mode, lease=True)
     made = build.add(root, after=last, staging=staging)
     item = build.add(MakeDirectory(path=places.item), after=(made,), staging=staging)
-    inner = (places.data, places.arrays)
-    return tuple(
-        build.add(MakeDirectory(path=path), after=(item,), staging=staging) for path in inner
-    )
-
-
-def _data(
-    build: Builder, request: SaveRequest, places: _Places, made: tuple[int, ...]
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Adds the steps that move array data; returns the writing and the probing ones."""
-    saving, memory = request.options.array.saving, request.options.memory
-    forms = request.inventory.arrays
-    leaves: From[Sequence[Any]] = From(step=SOURCES)
-    copied = request.background and memory.deepcopy_host_arrays
-    limit = min(
-        BATCH_BYTES,
-        saving.ocdbt_target_data_file_size or BATCH_BYTES,
-        memory.write_concurrent_bytes or BATCH_BYTES,
-        memory.transfer_concurrent_bytes or BATCH_BYTES,
-    )
-    parts: list[int] = []
-    probes: list[int] = []
-    probe_of: dict[int, int] = {}
-    for number, batch in enumerate(batches(forms, limit)):
-        stage = build.add(
-            Stage(slabs=batch.slabs, leaves=leaves, copy=copied, nbytes=batch.nbytes),
-            holds=_held(request, batch, copied),
-            staging=request.background,
-        )
-        candidates = frozenset(n for n in batch.first if forms[n].nbytes >= PROBED_BYTES)
-        if _by_looking(saving) and candidates:
-            probe = build.add(
-                Probe(slabs=batch.slabs, candidates=candidates, buffers=result(stage))
-            )
-            probes.append(probe)
-            probe_of |= dict.fromkeys(candidates, probe)
-        name = orbax.data_file(number)
-        present = {slab.leaf for slab in batch.slabs}
-        chosen = sorted({probe_of[leaf] for leaf in present if leaf in probe_of})
-        always = frozenset(present) if _always(saving) else frozenset[int]()
-        write = WriteBatch(
-            path=names.join(places.item, name),
-            name=name,
-            slabs=batch.slabs,
-            leaves=leaves,
-            buffers=result(stage),
-            compressed=(always, *map(result, chosen)),
-            nbytes=batch.nbytes,
-            sync=_durable(request),
-        )
-        parts.append(build.add(write, after=made, writes=batch.nbytes))
-    return tuple(parts), tuple(probes)
-
-
-def _by_looking(saving: ArrayOptions.Saving) -> bool:
-    return saving.use_compression and saving.compression == "auto"
-
-
-def _always(saving: ArrayOptions.Saving) -> bool:
-    return saving.use_compression and saving.compression == "always"
-
-
-def _held(request: SaveRequest, batch: Batch, copied: bool) -> int:
-    """Bytes of host memory that staging a batch takes, beside the arrays themselves."""
-    forms = request.inventory.arrays
-    held = 0
-    for slab in batch.slabs:
-        form = forms[slab.leaf]
-        view = form.on_host and form.rows and not (copied and form.value_type != "jax.Array")
-        held += 0 if view else (slab.last - slab.first) * form.chunk_bytes
-    return held
+    inner = [
+        build.add(MakeDirectory(path=path), after=(item,), staging=staging) for path in places.inner
+    ]
+    return tuple(inner or [item])
 
 
 def _describe(
     build: Builder,
     request: SaveRequest,
-    site: Site,
+    description: Description,
     places: _Places,
     made: tuple[int, ...],
-    parts: tuple[int, ...],
-    probes: tuple[int, ...],
+    moved: moves.Moved,
 ) -> int:
     """Adds the files that describe the item's data; returns the step that derives them."""
-    description = describe.Description(
-        inventory=request.inventory,
-        batches=len(parts),
-        token=site.token,
-        now=site.now,
-        saving=request.options.array.saving,
-    )
-    content = build.derive(
-        "the item's files",
-        describe.Description.item_files,
-        description,
-        *map(result, (*parts, *probes)),
-    )
+    results = [result(step) for step in (*moved.written, *moved.probes)]
+    if not description.saving.use_ocdbt:
+        arrays = build.derive(
+            "the metadata of the arrays", Description.array_files, description, *results
+        )
+        build.add(
+            WriteFiles(directory=places.item, contents=result(arrays), sync=_durable(request)),
+            after=made,
+        )
+        results.append(result(arrays))
+    content = build.derive("the item's files", Description.item_files, description, *results)
+    if description.saving.enable_post_merge_validation:
+        build.derive("whether all is in them", check, description, result(content), *results)
     for name in description.item_names():
         path = names.join(places.item, name)
         build.add(_file(request, path, result(content, name)), after=made)
@@ -298,7 +227,7 @@ def _seal_files(
     build: Builder, request: SaveRequest, site: Site, places: _Places, item: int
 ) -> None:
     now = build.add(Now(), after=(len(build.steps) - 1,))
-    header = describe.Header(
+    header = Header(
         path=request.path,
         item=request.item,
         init_timestamp_nsecs=site.now,
@@ -306,7 +235,7 @@ def _seal_files(
         options=request.options,
     )
     content = build.derive(
-        "the checkpoint's files", describe.Header.files, header, result(now), result(item)
+        "the checkpoint's files", Header.files, header, result(now), result(item)
     )
     for name in header.names():
         build.add(_file(request, names.join(places.root, name), result(content, name)))
@@ -326,6 +255,14 @@ def _sync(build: Builder, request: SaveRequest, *directories: str) -> None:
         before = tuple(step.number for step in build.steps)
         for path in directories:
             build.add(SyncDirectory(path=path), after=before)
+
+
+def _sync_item(build: Builder, request: SaveRequest, places: _Places) -> None:
+    if request.options.array.saving.use_ocdbt:
+        _sync(build, request, *places.inner)
+        _sync(build, request, places.item)
+    elif _durable(request):
+        build.add(SyncTree(path=places.item), after=tuple(range(len(build.steps))))
 
 
 def _seal(build: Builder, request: SaveRequest, site: Site, places: _Places) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 
 from sealwax.arrays import dtypes, sharding_record
-from sealwax.arrays.casts import Cast, classify_cast
+from sealwax.arrays.casts import Cast, classify_cast, narrows
 from sealwax.arrays.leafforms import from_inline_record
 from sealwax.arrays.leafkinds import LeafKind
 from sealwax.errors import LeafError, LeafMismatchError, UnsupportedLeafError
@@ -29,18 +30,47 @@ class ToHost:
     array: StoredArray
     dtype: np.dtype[Any]
     kind: LeafKind
+    shape: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ToDevice:
-    """An array that becomes a JAX array; ``sharding=None`` is JAX's default placement."""
+    """An array that becomes a JAX array.
+
+    Attributes:
+      array: What is stored; of typed keys, their data.
+      dtype: What its elements become.
+      shape: What its shape becomes.
+      sharding: Where it goes; ``None`` is JAX's default placement.
+      layout: How it lies on its devices, as a ``Format`` of JAX; ``None`` is the default.
+    """
 
     array: StoredArray
     dtype: np.dtype[Any]
-    sharding: Any
+    shape: tuple[int, ...]
+    sharding: Any = None
+    layout: Any = None
 
 
 Target: TypeAlias = Ready | ToHost | ToDevice
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What a template may ask for.
+
+    Attributes:
+      x64: Whether JAX has 64-bit types.
+      mesh: The devices for shardings on an abstract mesh, if there are any.
+      lossy: Whether a cast may lose information.
+      resize: Whether a template's array may be shorter or longer than what is stored.
+    """
+
+    x64: bool = False
+    mesh: Any = None
+    lossy: bool = False
+    resize: bool = False
+
 
 _SCALARS: dict[type, LeafKind] = {
     bool: LeafKind.BOOL,
@@ -54,7 +84,10 @@ _SCALAR_DTYPES = {
     LeafKind.FLOAT: np.dtype(np.float64),
     LeafKind.COMPLEX: np.dtype(np.complex128),
 }
-_HINT_CAST = "Load it with the stored dtype, and cast it afterwards with astype."
+_HINT_CAST = (
+    "Load it with the stored dtype and cast it afterwards with astype, or set "
+    'ctx.array.loading.casting = "unsafe".'
+)
 
 
 def as_saved(
@@ -75,10 +108,12 @@ def as_saved(
         return Ready(empty_value(leaf))
     if leaf.array is None:
         return Ready(_inline(leaf))
+    array = leaf.array
     if leaf.kind in (LeafKind.JAX_ARRAY, LeafKind.JAX_KEY):
-        sharding = None if devices is None else saved_sharding(leaf.array, devices)
-        return _to_device(leaf.array, leaf.array.dtype, sharding, x64)
-    return ToHost(leaf.array, leaf.array.dtype, leaf.kind)
+        sharding = None if devices is None else saved_sharding(array, devices)
+        _check_width(array.dtype, x64)
+        return ToDevice(array, array.dtype, array.shape, sharding)
+    return ToHost(array, array.dtype, leaf.kind, array.shape)
 
 
 def saved_sharding(array: StoredArray, devices: tuple[Any, ...]) -> Any:
@@ -87,46 +122,57 @@ def saved_sharding(array: StoredArray, devices: tuple[Any, ...]) -> Any:
     return None if record is None else sharding_record.rebuild(record, devices)
 
 
-def target(leaf: StoredLeaf, wanted: Any, *, x64: bool = False) -> Target:
+def target(leaf: StoredLeaf, wanted: Any, rules: Rules) -> Target:
     """The target of a leaf that a template's leaf ``wanted`` asks for.
 
     Raises:
       LeafError: What is stored does not fit, or no leaf can be restored like ``wanted``.
     """
-    if isinstance(wanted, type):
-        return _for_type(leaf, wanted, x64)
-    if isinstance(wanted, (str, bytes)):
-        return _for_type(leaf, str if isinstance(wanted, str) else bytes, x64)
-    if isinstance(wanted, (bool, int, float, complex)) and not isinstance(wanted, np.generic):
-        return _for_type(leaf, next(k for k in _SCALARS if isinstance(wanted, k)), x64)
+    kind = _stands_for(type(wanted))
+    if kind is not None:
+        return _for_type(leaf, wanted if kind is type else kind, rules)
     if not (hasattr(wanted, "shape") and hasattr(wanted, "dtype")):
         raise UnsupportedLeafError(
             "A template cannot have a leaf of this type",
             expected="an array, a jax.ShapeDtypeStruct, a scalar, a string, or a type of these",
             found=type(wanted).__name__,
         )
-    return _for_array(leaf, wanted, x64)
+    return _for_array(leaf, wanted, rules)
 
 
-def _for_type(leaf: StoredLeaf, wanted: type, x64: bool) -> Target:
+@functools.lru_cache(maxsize=256)
+def _stands_for(kind: type) -> type | None:
+    """What a template's leaf of this type asks for by its type alone; ``type`` for a type."""
+    if issubclass(kind, type):
+        return type
+    if issubclass(kind, (str, bytes)):
+        return str if issubclass(kind, str) else bytes
+    if issubclass(kind, np.generic):
+        return None
+    return next((scalar for scalar in _SCALARS if issubclass(kind, scalar)), None)
+
+
+def _for_type(leaf: StoredLeaf, wanted: type, rules: Rules) -> Target:
     if leaf.array is None or leaf.kind is LeafKind.BYTES:
         return _value(leaf, wanted)
     if wanted in (str, bytes):
-        raise _mismatch(leaf, f"a {wanted.__name__}")
+        raise _mismatch(leaf, _a(wanted.__name__))
     array = leaf.array
     kind = next((_SCALARS[t] for t in _SCALARS if issubclass(wanted, t)), None)
     if issubclass(wanted, np.generic):
         dtype: np.dtype[Any] = np.dtype(cast(Any, wanted))
-        return ToHost(_scalar(leaf), _cast(array, dtype), LeafKind.NUMPY_SCALAR)
+        return ToHost(_scalar(leaf), _cast(array, dtype, rules), LeafKind.NUMPY_SCALAR, ())
     if kind is not None:
-        _cast(array, _SCALAR_DTYPES[kind], unsigned=kind is LeafKind.INT)
-        return ToHost(_scalar(leaf), array.dtype, kind)
+        scalar = _scalar(leaf)
+        dtype = _cast(scalar, _SCALAR_DTYPES[kind], rules)
+        return ToHost(scalar, dtype if rules.lossy else scalar.dtype, kind, ())
     if issubclass(wanted, np.ndarray):
-        return ToHost(array, array.dtype, LeafKind.NUMPY_ARRAY)
+        return ToHost(array, array.dtype, LeafKind.NUMPY_ARRAY, array.shape)
     import jax
 
     if issubclass(wanted, (jax.Array, jax.ShapeDtypeStruct)):
-        return _to_device(array, array.dtype, None, x64)
+        _check_width(array.dtype, rules.x64)
+        return ToDevice(array, array.dtype, array.shape)
     raise UnsupportedLeafError(
         "A template cannot have a leaf of this type",
         expected="jax.Array, jax.ShapeDtypeStruct, np.ndarray, a scalar type, str or bytes",
@@ -134,42 +180,153 @@ def _for_type(leaf: StoredLeaf, wanted: type, x64: bool) -> Target:
     )
 
 
-def _for_array(leaf: StoredLeaf, wanted: Any, x64: bool) -> Target:
+def _for_array(leaf: StoredLeaf, wanted: Any, rules: Rules) -> Target:
     if leaf.array is None:
         raise _mismatch(leaf, _describe(wanted.shape, wanted.dtype))
-    array = leaf.array
-    keys = not isinstance(wanted.dtype, np.dtype)
-    impl = _impl(wanted) if keys else None
-    shape = array.shape[: len(array.shape) - 1] if array.key_impl is not None else array.shape
-    if keys and array.key_impl != impl:
-        raise _mismatch(leaf, f"PRNG keys of {impl}")
-    if not keys and array.key_impl is not None:
-        raise _mismatch(leaf, _describe(wanted.shape, wanted.dtype))
-    if tuple(wanted.shape) != shape:
-        raise _mismatch(leaf, f"shape {_shape(wanted.shape)}", f"shape {_shape(shape)}")
-    dtype = array.dtype if keys else _cast(array, np.dtype(wanted.dtype))
+    dtype: Any = wanted.dtype
+    if not isinstance(dtype, np.dtype):
+        if is_key_dtype(dtype):
+            return _for_keys(leaf, leaf.array, wanted, rules)
+        dtype = np.dtype(dtype)
+    array, shape = leaf.array, tuple(wanted.shape)
+    # The shape and dtype of typed keys' data stand for the keys, as to_shape_dtype_struct has it.
+    if array.key_impl is not None and (dtype != array.dtype or shape != array.shape):
+        raise _mismatch(leaf, _describe(shape, dtype))
+    _check_shape(shape, array.shape, rules)
+    dtype = _cast(array, dtype, rules)
     if isinstance(wanted, np.generic):
-        return ToHost(_scalar(leaf), dtype, LeafKind.NUMPY_SCALAR)
+        return ToHost(_scalar(leaf), dtype, LeafKind.NUMPY_SCALAR, shape)
     if not hasattr(wanted, "sharding"):
-        return ToHost(array, dtype, LeafKind.NUMPY_ARRAY)
+        return ToHost(array, dtype, LeafKind.NUMPY_ARRAY, shape)
+    _check_width(dtype, rules.x64)
+    return ToDevice(array, dtype, shape, _sharding(wanted, rules), _layout(wanted))
+
+
+def _for_keys(leaf: StoredLeaf, array: StoredArray, wanted: Any, rules: Rules) -> Target:
+    """Typed keys, from typed keys or from the bare data of keys."""
+    found, words = array.key_impl, key_words(wanted.dtype)
+    bare = found is None and array.dtype == np.uint32 and array.shape[-len(words) :] == words
+    if not bare and (found is None or key_dtype(found) != wanted.dtype):
+        raise _mismatch(leaf, f"PRNG keys of dtype {wanted.dtype}")
+    shape = (*tuple(wanted.shape), *words)
+    if shape != array.shape:
+        rank = len(array.shape) - len(words)
+        raise _other_shape(tuple(wanted.shape), array.shape[:rank])
+    if bare:
+        array = dataclasses.replace(array, key_impl=impl_of(wanted.dtype))
+    sharding = _sharding(wanted, rules)
+    if sharding is not None:
+        sharding = _of_key_data(sharding, len(shape))
+    return ToDevice(array, array.dtype, shape, sharding)
+
+
+def _check_shape(wanted: tuple[int, ...], stored: tuple[int, ...], rules: Rules) -> None:
+    if wanted != stored and not (rules.resize and len(wanted) == len(stored)):
+        raise _other_shape(wanted, stored)
+
+
+def _other_shape(wanted: tuple[int, ...], stored: tuple[int, ...]) -> LeafMismatchError:
+    hint = "Change the template's leaf, or put ... in its place to skip it."
+    if len(wanted) == len(stored):
+        hint += " To cut or to fill with zeros: ctx.array.loading.enable_padding_and_truncation."
+    return LeafMismatchError(
+        "What is stored does not fit the template",
+        expected=f"shape {_shape(wanted)}",
+        found=f"shape {_shape(stored)}",
+        hint=hint,
+    )
+
+
+def _sharding(wanted: Any, rules: Rules) -> Any:
+    """Where the template wants an array; ``None`` for JAX's default placement."""
     sharding = wanted.sharding
-    if sharding is not None and not getattr(wanted, "committed", True):
+    if sharding is None or not getattr(wanted, "committed", True):
         # An uncommitted array follows what it is combined with; a committed one would not.
-        sharding = None
-    return _to_device(array, dtype, sharding, x64)
+        return None
+    return _usable(sharding, tuple(wanted.shape), rules.mesh)
+
+
+@functools.lru_cache(maxsize=1024)
+def _usable(sharding: Any, shape: tuple[int, ...], mesh: Any) -> Any:
+    concrete = _concrete(sharding, mesh)
+    if concrete is not None:
+        _check_sharding(concrete, shape)
+    return concrete
+
+
+def _layout(wanted: Any) -> Any:
+    """The ``Format`` that a template asks for; ``None`` where it leaves the layout to JAX."""
+    import jax
+
+    if not isinstance(wanted, jax.ShapeDtypeStruct):
+        return None
+    format = getattr(wanted, "format", None)
+    return format if getattr(format, "layout", None) is not None else None
+
+
+def _of_key_data(sharding: Any, rank: int) -> Any:
+    """The sharding of typed keys' data, which has one axis more, never split."""
+    import jax
+
+    if isinstance(sharding, jax.sharding.NamedSharding):
+        spec = tuple(sharding.spec)
+        padding = (None,) * (rank - len(spec))
+        return jax.sharding.NamedSharding(
+            sharding.mesh, jax.sharding.PartitionSpec(*spec, *padding)
+        )
+    return sharding
+
+
+def _concrete(sharding: Any, mesh: Any) -> Any:
+    """The sharding on devices: one on an abstract mesh takes those of the current mesh."""
+    import jax
+
+    on_mesh = isinstance(sharding, jax.sharding.NamedSharding)
+    if not on_mesh or not isinstance(sharding.mesh, jax.sharding.AbstractMesh):
+        return sharding
+    if sharding.mesh.empty:
+        return None
+    if mesh is None or mesh.abstract_mesh != sharding.mesh:
+        raise LeafMismatchError(
+            "The template has a sharding on an abstract mesh, which has no devices",
+            expected=f"a current mesh with the axes {dict(sharding.mesh.shape)}",
+            found="none" if mesh is None else f"one with the axes {dict(mesh.shape)}",
+            hint="Load under jax.set_mesh(mesh), or build the sharding on a jax.sharding.Mesh.",
+        )
+    return jax.sharding.NamedSharding(mesh, sharding.spec)
+
+
+def _check_sharding(sharding: Any, shape: tuple[int, ...]) -> None:
+    if not sharding.is_fully_addressable:
+        raise LeafMismatchError(
+            "The template has a sharding over devices of other processes",
+            expected="devices of this process alone",
+            found=f"{len(sharding.device_set)} devices of several processes",
+            hint="Load with a sharding over jax.local_devices(), or in one job with the others.",
+        )
+    try:
+        sharding.shard_shape(shape)
+    except (ValueError, IndexError) as error:
+        raise LeafMismatchError(
+            "The template has a sharding that does not fit the array",
+            expected="one that divides every axis evenly, of no more axes than the array",
+            found=f"{getattr(sharding, 'spec', sharding)} for shape {_shape(shape)}",
+            hint="Change the sharding, or leave it out for JAX's default placement.",
+        ) from error
 
 
 _NARROW = {"int64": "int32", "uint64": "uint32", "float64": "float32", "complex128": "complex64"}
 
 
-def _to_device(array: StoredArray, dtype: np.dtype[Any], sharding: Any, x64: bool) -> ToDevice:
+def _check_width(dtype: np.dtype[Any], x64: bool) -> None:
     if not x64 and dtype.name in _NARROW:
         raise LeafMismatchError(
             f"JAX would truncate {dtype} to {_NARROW[dtype.name]}",
+            expected="64-bit types enabled in JAX",
+            found=f"a template of {dtype}",
             hint='Call jax.config.update("jax_enable_x64", True), or put an np.ndarray in the '
             "template to load it as it is.",
         )
-    return ToDevice(array, dtype, sharding)
 
 
 def _value(leaf: StoredLeaf, wanted: type) -> Target:
@@ -179,7 +336,7 @@ def _value(leaf: StoredLeaf, wanted: type) -> Target:
             return target
     elif isinstance(target, Ready) and isinstance(target.value, wanted):
         return target
-    raise _mismatch(leaf, f"a {wanted.__name__}")
+    raise _mismatch(leaf, _a(wanted.__name__))
 
 
 def _inline(leaf: StoredLeaf) -> object:
@@ -196,11 +353,12 @@ def _scalar(leaf: StoredLeaf) -> StoredArray:
     return array
 
 
-def _cast(array: StoredArray, dtype: np.dtype[Any], *, unsigned: bool = False) -> np.dtype[Any]:
-    """``dtype``, if the stored elements can become it without loss."""
-    if unsigned and array.dtype.kind in "iu":
+def _cast(array: StoredArray, dtype: np.dtype[Any], rules: Rules) -> np.dtype[Any]:
+    """``dtype``, if the stored elements can become it without loss; of integers, if they fit."""
+    if dtype == array.dtype or rules.lossy:
         return dtype
-    if classify_cast(array.dtype, dtype) is Cast.LOSSY:
+    lossy = classify_cast(array.dtype, dtype) is Cast.LOSSY
+    if lossy and not narrows(array.dtype, dtype):
         raise LeafMismatchError(
             f"Converting {array.dtype} to {dtype} would lose information",
             expected=str(dtype),
@@ -210,8 +368,40 @@ def _cast(array: StoredArray, dtype: np.dtype[Any], *, unsigned: bool = False) -
     return dtype
 
 
-def _impl(keys: Any) -> str:
-    return str(keys.dtype).removeprefix("key<").removesuffix(">").replace("fry", "threefry2x32")
+@functools.lru_cache(maxsize=64)
+def key_dtype(impl: str) -> Any:
+    """The dtype of typed keys of an implementation, such as ``key<fry>`` of ``threefry2x32``."""
+    import jax
+
+    return jax.eval_shape(lambda: jax.random.key(0, impl=impl)).dtype
+
+
+@functools.lru_cache(maxsize=64)
+def is_key_dtype(dtype: Any) -> bool:
+    """Whether this is the dtype of typed PRNG keys."""
+    import jax
+
+    kinds = cast(Any, jax.dtypes)
+    return bool(kinds.issubdtype(dtype, kinds.prng_key))
+
+
+@functools.lru_cache(maxsize=64)
+def key_words(dtype: Any) -> tuple[int, ...]:
+    """The shape of the data of one key."""
+    import jax
+
+    return jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct((), dtype)).shape
+
+
+@functools.lru_cache(maxsize=64)
+def impl_of(dtype: Any) -> str:
+    """The name of the implementation of typed keys of this dtype."""
+    import jax
+
+    found: list[Any] = []
+    # JAX tells it of keys, or of what stands for keys while a function is traced.
+    jax.eval_shape(lambda k: found.append(jax.random.key_impl(k)), jax.ShapeDtypeStruct((), dtype))
+    return str(found[0])
 
 
 def _mismatch(leaf: StoredLeaf, expected: str, found: str | None = None) -> LeafError:
@@ -226,10 +416,16 @@ def _mismatch(leaf: StoredLeaf, expected: str, found: str | None = None) -> Leaf
 def describe(leaf: StoredLeaf) -> str:
     """A stored leaf in a few words."""
     if leaf.array is None:
-        return f"a {leaf.kind.value}"
+        return _a(leaf.kind.value)
     if leaf.array.key_impl is not None:
         return f"PRNG keys of {leaf.array.key_impl}"
-    return f"a {leaf.kind.value} of {_describe(leaf.array.shape, leaf.array.dtype)}"
+    return f"{_a(leaf.kind.value)} of {_describe(leaf.array.shape, leaf.array.dtype)}"
+
+
+def _a(noun: str) -> str:
+    if noun in ("bytes", "str"):
+        return {"bytes": "bytes", "str": "a string"}[noun]
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def _describe(shape: Any, dtype: Any) -> str:

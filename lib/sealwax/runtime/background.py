@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 import threading
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
@@ -47,7 +48,7 @@ class Job(Generic[T]):
         self._cancelled = False
         self._interrupt: Callable[[], object] | None = None
         self._thread = threading.Thread(
-            target=contextvars.copy_context().run,
+            target=_context().run,
             args=(self._run,),
             name=f"sealwax {name}",
             daemon=False,
@@ -62,7 +63,7 @@ class Job(Generic[T]):
                 return
             except RuntimeError:
                 pass
-        contextvars.copy_context().run(self._run)
+        _context().run(self._run)
 
     def cancel(self) -> None:
         """Asks the job to stop; it ends soon, having undone what it did."""
@@ -150,6 +151,15 @@ def run(function: Callable[[], Awaitable[T]], name: str) -> T:
         return job.value()
     finally:
         del job
+
+
+def _context() -> contextvars.Context:
+    """The caller's context, less what says which event loop runs in the caller's thread."""
+    context = contextvars.copy_context()
+    sniffio: Any = sys.modules.get("sniffio")
+    if sniffio is not None:
+        context.run(sniffio.current_async_library_cvar.set, None)
+    return context
 
 
 def release(error: BaseException) -> None:

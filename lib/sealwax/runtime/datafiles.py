@@ -4,61 +4,65 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
 from sealwax.arrays.forms import Source, as_bytes
+from sealwax.arrays.zarr import ZarrFormat
 from sealwax.checksum import crc32c
-from sealwax.effects import Allocate, Fetch, ReadBatch, Stored, WriteBatch
+from sealwax.effects import Allocate, Fetch, ReadBatch, Stored, WriteBatch, WriteChunks
 from sealwax.errors import CorruptionError
 from sealwax.runtime import files
 from sealwax.runtime.codecs import compress, decompress
 
-CHECKSUM_BYTES = 4
 _ALIGNMENT = 64
 _FEW_BYTES = 1 << 20
 _MOST_PARTS = 512
+_MOST_OPEN = 32
 _Array = np.ndarray[Any, Any]
 
 
 def write_batch(effect: WriteBatch) -> list[Stored]:
     """Writes slabs into a new file and tells where each chunk went."""
-    sources: Sequence[Source] = effect.leaves  # pyright: ignore[reportAssignmentType]
-    buffers: Sequence[_Array] = effect.buffers  # pyright: ignore[reportAssignmentType]
-    chosen: Iterable[frozenset[int]] = effect.compressed  # pyright: ignore[reportAssignmentType]
-    compressed = frozenset[int]().union(*chosen)
     out = _Appender(files.create(effect.path))
     stored: list[Stored] = []
     try:
-        for slab, buffer in zip(effect.slabs, buffers, strict=True):
-            form = sources[slab.leaf].form
-            size = form.chunk_bytes
-            squeeze = slab.leaf in compressed
-            for place, chunk in enumerate(form.chunks[slab.shard][slab.first : slab.last]):
-                payload = buffer[place * size : (place + 1) * size]
-                if squeeze:
-                    payload = compress(payload)
-                crc = crc32c(payload)
-                offset = out.offset
-                out.append(payload, crc.to_bytes(CHECKSUM_BYTES, "little"))
-                stored.append(
-                    Stored(
-                        slab.leaf,
-                        chunk.index,
-                        effect.name,
-                        offset,
-                        out.offset - offset,
-                        crc,
-                    )
-                )
+        for leaf, index, payload, trailer, crc in encoded(effect):
+            offset = out.offset
+            out.append(payload, trailer)
+            stored.append(Stored(leaf, index, effect.name, offset, out.offset - offset, crc))
         out.flush()
         if effect.sync:
             files.sync(out.descriptor)
     finally:
         os.close(out.descriptor)
     return stored
+
+
+Encoded: TypeAlias = tuple[int, tuple[int, ...], _Array, bytes, int]
+"""A chunk: its leaf, its place in the grid, its payload, what follows that, and its checksum."""
+
+
+def encoded(effect: WriteBatch | WriteChunks) -> Iterator[Encoded]:
+    """The chunks of slabs, as they will be stored."""
+    sources: Sequence[Source] = effect.leaves  # pyright: ignore[reportAssignmentType]
+    buffers: Sequence[_Array] = effect.buffers  # pyright: ignore[reportAssignmentType]
+    chosen: Iterable[frozenset[int]] = effect.compressed  # pyright: ignore[reportAssignmentType]
+    compressed = frozenset[int]().union(*chosen)
+    trailing = ZarrFormat(effect.zarr).trailer
+    for slab, buffer in zip(effect.slabs, buffers, strict=True):
+        form = sources[slab.leaf].form
+        size = form.chunk_bytes
+        squeeze = slab.leaf in compressed
+        for place, chunk in enumerate(form.chunks[slab.shard][slab.first : slab.last]):
+            payload = buffer[place * size : (place + 1) * size]
+            if squeeze:
+                payload = compress(payload)
+            crc = crc32c(payload)
+            trailer = crc.to_bytes(4, "little")[:trailing]
+            yield slab.leaf, chunk.index, payload, trailer, crc
 
 
 class _Appender:
@@ -121,18 +125,32 @@ def read_batch(effect: ReadBatch) -> None:
     try:
         for fetch in effect.fetches:
             if fetch.file not in opened:
-                opened[fetch.file] = _open(f"{effect.directory}/{fetch.file}", effect, fetch)
+                if len(opened) == _MOST_OPEN:
+                    os.close(opened.pop(next(iter(opened))))
+                try:
+                    opened[fetch.file] = _open(effect, fetch)
+                except FileNotFoundError as error:
+                    if not effect.fill_missing:
+                        raise _damaged("A data file is missing", effect, fetch) from error
+                    _fill(fetch, buffers[fetch.target])
+                    continue
             _fetch(fetch, buffers[fetch.target], opened[fetch.file], effect)
     finally:
         for descriptor in opened.values():
             os.close(descriptor)
 
 
-def _open(path: str, effect: ReadBatch, fetch: Fetch) -> int:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise _damaged("A data file is missing", effect, fetch) from error
+def _open(effect: ReadBatch, fetch: Fetch) -> int:
+    return os.open(f"{effect.directory}/{fetch.file}", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _fill(fetch: Fetch, buffer: _Array) -> None:
+    """Zeros in place of a chunk that is not there."""
+    if fetch.destination is not None:
+        buffer[fetch.destination] = np.zeros((), buffer.dtype)
+    else:
+        size = math.prod(fetch.chunk_shape) * buffer.dtype.itemsize
+        as_bytes(buffer)[fetch.start : fetch.start + size] = 0
 
 
 def _fetch(fetch: Fetch, buffer: _Array, descriptor: int, effect: ReadBatch) -> None:

@@ -48,4 +48,6 @@ def _assemble(array: Placement, parts: list[Any]) -> Any:
         made = jax.make_array_from_single_device_arrays(
             array.shape, array.sharding, parts, dtype=array.dtype
         )
+    if array.layout is not None:
+        made = jax.device_put(made, array.layout)
     return made if array.key_impl is None else jax.random.wrap_key_data(made, impl=array.key_impl)

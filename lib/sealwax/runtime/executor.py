@@ -17,6 +17,7 @@ from typing import Any, TypeAlias, cast
 import anyio
 
 from sealwax.effects import SOURCES, Call, Derive, Effect, From, Plan, Step
+from sealwax.effects.plan import uses
 from sealwax.effects.wording import sentence
 from sealwax.errors import (
     CheckpointExistsError,
@@ -101,7 +102,11 @@ class _Run:
         self.seconds = limits.seconds
         self.needs = {step.number: step.needs for step in plan.steps}
         self.done = {step.number: anyio.Event() for step in plan.steps}
-        self.users = collections.Counter(n for needs in self.needs.values() for n in needs)
+        holding = [step.number for step in plan.steps if step.holds]
+        self.turn = dict(zip(holding[1:], holding, strict=False))
+        self.granted = {number: anyio.Event() for number in holding}
+        self.uses = {step.number: frozenset(uses(step.effect)) for step in plan.steps}
+        self.users = collections.Counter(n for used in self.uses.values() for n in used)
         self.staging = sum(step.staging for step in plan.steps)
         self.failed: list[tuple[Step, BaseException]] = []
         meter.start(plan)
@@ -125,7 +130,7 @@ class _Run:
     async def step(self, step: Step) -> None:
         for number in self.needs[step.number]:
             await self.done[number].wait()
-        await self.host.acquire(step.holds)
+        await self.hold(step)
         await self.write.acquire(step.writes)
         await self.read.acquire(step.reads)
         try:
@@ -138,6 +143,14 @@ class _Run:
             self.read.release(step.reads)
         self.finish(step)
 
+    async def hold(self, step: Step) -> None:
+        """Takes host memory in the plan's order, so that no later step starves an earlier one."""
+        if step.holds:
+            if step.number in self.turn:
+                await self.granted[self.turn[step.number]].wait()
+            await self.host.acquire(step.holds)
+            self.granted[step.number].set()
+
     async def act(self, effect: Effect) -> Any:
         if isinstance(effect, Derive):
             inputs = [self.resolve(value) for value in effect.inputs]
@@ -147,9 +160,10 @@ class _Run:
     def finish(self, step: Step) -> None:
         self.meter.advance(step)
         self.done[step.number].set()
-        for number in self.needs[step.number]:
+        for number in self.uses[step.number]:
             self.users[number] -= 1
-            if self.users[number] == 0 and number != self.plan.result:
+        for number in (step.number, *self.uses[step.number]):
+            if not self.users[number] and number not in (SOURCES, self.plan.result):
                 self.results[number] = None
                 self.host.release(self.plan.steps[number].holds)
         if step.staging:

@@ -16,6 +16,8 @@ import shutil
 import stat
 import sys
 import threading
+from collections.abc import Iterable
+from typing import Any
 
 from sealwax.effects import Entry
 
@@ -67,13 +69,19 @@ def create(path: str) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
 
+def write(descriptor: int, parts: Iterable[Any]) -> None:
+    """Writes all of several buffers of bytes, one after another."""
+    for part in parts:
+        view = memoryview(part)
+        while view:
+            view = view[os.write(descriptor, view) :]
+
+
 def write_file(path: str, content: bytes, durable: bool) -> None:
     """Writes a new file."""
     descriptor = create(path)
     try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(descriptor, view) :]
+        write(descriptor, (content,))
         if durable:
             sync(descriptor)
     finally:
@@ -87,6 +95,16 @@ def sync_directory(path: str) -> None:
         sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_tree(path: str) -> None:
+    """Brings the entries of a directory, and of all below it, to stable storage, last first."""
+    for directory, _, _ in os.walk(path, topdown=False, onerror=_raise):
+        sync_directory(directory)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def make_directory(path: str, mode: int | None, parents: bool) -> None:
@@ -198,10 +216,13 @@ def remove_abandoned(path: str) -> bool:
     """Removes a directory that nobody has a lease on; tells whether it did."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Meanwhile someone else may have removed it, and its owner made and leased a new one.
+        if not _still_there(path, descriptor):
+            return False
         remove_tree(path)
     except BlockingIOError:
         return False

@@ -21,10 +21,21 @@ _CONCURRENCY = 128
 
 
 def read_entries(effect: ReadEntries) -> tuple[bytes | None, ...]:
-    """The values of keys in a database, or in files below a directory."""
+    """The values of keys in a database, or in files below a directory.
+
+    Raises:
+      CorruptionError: The database is damaged.
+    """
     store = ts.KvStore.open(_base(effect.directory, effect.database), context=_context()).result()
     pending = [store.read(key) for key in effect.keys]
-    results = [future.result() for future in pending]
+    try:
+        results = [future.result() for future in pending]
+    except ValueError as error:
+        raise CorruptionError(
+            "The database of the arrays is damaged",
+            path=effect.directory,
+            hint="The checkpoint is not complete: load an earlier one, or restore it from a copy.",
+        ) from error
     return tuple(r.value if r.state == "value" else None for r in results)
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, assert_never
 import anyio
 
 from sealwax import effects as e
-from sealwax.runtime import datafiles, devices, files, foreign, staging
+from sealwax.runtime import datafiles, devices, files, foreign, manyfiles, staging
 from sealwax.runtime.threads import in_thread
 
 _T = TypeVar("_T")
@@ -51,7 +51,9 @@ class Live:
             case (
                 e.MakeDirectory()
                 | e.WriteFile()
+                | e.WriteFiles()
                 | e.SyncDirectory()
+                | e.SyncTree()
                 | e.Rename()
                 | e.Exchange()
                 | e.RemoveTree()
@@ -68,8 +70,12 @@ class Live:
                 return files.make_directory(path, mode, parents)
             case e.WriteFile(path=path, content=content, sync=sync):
                 return files.write_file(path, content, sync)  # pyright: ignore[reportArgumentType]
+            case e.WriteFiles():
+                return manyfiles.write_files(effect)
             case e.SyncDirectory(path=path):
                 return files.sync_directory(path)
+            case e.SyncTree(path=path):
+                return files.sync_tree(path)
             case e.Rename(source=source, target=target):
                 return files.rename(source, target)
             case e.Exchange(first=first, second=second):
@@ -89,6 +95,8 @@ class Live:
                 return await self._blocking(staging.probe, effect)
             case e.WriteBatch():
                 return await self._blocking(datafiles.write_batch, effect)
+            case e.WriteChunks():
+                return await self._blocking(manyfiles.write_chunks, effect)
             case e.Allocate():
                 return datafiles.allocate(effect)
             case e.ReadBatch():

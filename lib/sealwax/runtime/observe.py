@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
@@ -15,6 +16,7 @@ from sealwax.layouts.detect import Found
 from sealwax.planning import contents, names
 from sealwax.planning.contents import Contents
 from sealwax.planning.requests import Site
+from sealwax.runtime.operation import looking
 from sealwax.trees.records import from_entries
 
 Perform: TypeAlias = Callable[[Effect], Awaitable[Any]]
@@ -22,9 +24,10 @@ T = TypeVar("T")
 _MOST_LOOKS = 100
 
 
-async def survey(perform: Perform, path: str) -> Site:
-    """Looks at and around the path of a save."""
-    entry = await perform(Look(path=path))
+async def survey(perform: Perform, path: str, *, target: bool = True) -> Site:
+    """Looks around the path of a save, and where ``target`` at what is there."""
+    perform = functools.partial(looking, perform)
+    entry = await perform(Look(path=path)) if target else None
     inside = await perform(ListDirectory(path=path)) if entry is Entry.DIRECTORY else ()
     missing: list[str] = []
     above = names.parent(path)
@@ -79,10 +82,11 @@ async def _mark(perform: Perform, path: str) -> bytes | None:
 
 async def find(perform: Perform, path: str) -> Found:
     """Looks at a path from which a checkpoint is to be loaded."""
+    perform = functools.partial(looking, perform)
     entry = await perform(Look(path=path))
     if entry is Entry.SYMLINK:
         # Whatever it leads to is what was asked for.
-        entry = Entry.DIRECTORY if await _lists(perform, path) else Entry.FILE
+        entry = Entry.DIRECTORY if await _lists(perform, path) else Entry.SYMLINK
     if entry is not Entry.DIRECTORY:
         return Found(path=path, entry=entry, above=await _neighbours(perform, path))
     inside = await perform(ListDirectory(path=path))
@@ -128,13 +132,14 @@ async def read_contents(perform: Perform, found: Found, item: str) -> Contents:
     Raises:
       SealwaxError: The item's metadata is missing, damaged, or not understood.
     """
+    perform = functools.partial(looking, perform)
     directory = names.join(found.path, item) if item else found.path
     listed = found.items[item] if item else found.names
+    where = names.join(directory, manifest.NAME)
+    root = await read_manifest(perform, found.path) if manifest.NAME in found.names else None
+    digest = None if root is None else root.digests.get(f"{item}/{manifest.NAME}")
     if item and manifest.NAME in listed:
-        where = names.join(directory, manifest.NAME)
         data: bytes = await perform(ReadFile(path=where))
-        root = await read_manifest(perform, found.path)
-        digest = None if root is None else root.digests.get(f"{item}/{manifest.NAME}")
         if digest is not None and digest != manifest.digest(data):
             raise CorruptionError(
                 "The item's manifest is not the one that the checkpoint was sealed with",
@@ -145,15 +150,21 @@ async def read_contents(perform: Perform, found: Found, item: str) -> Contents:
         return raised(
             contents.from_manifest(manifest.decode(data, manifest.Item, where), directory)
         )
+    if digest is not None:
+        raise CorruptionError(
+            "The item's manifest is missing",
+            path=where,
+            hint="The checkpoint is damaged: load an earlier one, or restore this file from a copy.",
+        )
     return await _read_orbax(perform, directory, listed)
 
 
 async def _read_orbax(perform: Perform, directory: str, listed: tuple[str, ...]) -> Contents:
-    async def read(name: str) -> bytes | None:
-        return await perform(ReadFile(path=names.join(directory, name)))
+    async def read(name: str) -> tuple[bytes | None, str]:
+        where = names.join(directory, name)
+        return await perform(ReadFile(path=where)), where
 
-    where = names.join(directory, orbax.TREE_METADATA)
-    data = await read(orbax.TREE_METADATA)
+    data, where = await read(orbax.TREE_METADATA)
     tree = orbax.parse(data or b"", where)
     entries = raised(from_entries(tree.get("tree_metadata")).alt(lambda e: e.located(path=where)))
     zarr3 = bool(tree.get("use_zarr3", False))
@@ -167,8 +178,7 @@ async def _read_orbax(perform: Perform, directory: str, listed: tuple[str, ...])
         _refuse_escapes(arrays, database, directory)
         effect = ReadEntries(directory=directory, keys=keys, database=database)
         values = dict(zip(arrays, await perform(effect), strict=True))
-    strings = await read(orbax.STRINGS)
-    process = await read(orbax.PROCESS_METADATA)
+    strings, where = await read(orbax.STRINGS)
     return raised(
         contents.from_orbax(
             contents.OrbaxFiles(
@@ -177,9 +187,9 @@ async def _read_orbax(perform: Perform, directory: str, listed: tuple[str, ...])
                 zarr3=zarr3,
                 database=database,
                 arrays=values,
-                strings={} if strings is None else orbax.parse(strings, orbax.STRINGS),
-                shardings=orbax.read_shardings(await read(orbax.SHARDING), orbax.SHARDING),
-                key_impls=orbax.read_key_impls(process, orbax.PROCESS_METADATA),
+                strings={} if strings is None else orbax.parse(strings, where),
+                shardings=orbax.read_shardings(*await read(orbax.SHARDING)),
+                key_impls=orbax.read_key_impls(*await read(orbax.PROCESS_METADATA)),
             )
         )
     )

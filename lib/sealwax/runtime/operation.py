@@ -48,6 +48,9 @@ class Operation:
         live = Live()
         try:
             yield functools.partial(handlers.perform, stack=self.stack, live=live)
+        except SealwaxError as error:
+            error.located(path=self.path)
+            raise
         finally:
             live.close()
 
@@ -76,7 +79,9 @@ def raise_unavailable(options: Options, operation: Literal["save", "load"]) -> N
     error = unavailable(options, operation)
     if error is not None:
         raise error
-    if jax.process_count() > 1:
+    # Only then: asking starts JAX's backend, whose memory and threads a save of host arrays has no
+    # use for, and which no fork survives.
+    if jax.distributed.is_initialized() and jax.process_count() > 1:
         raise OptionUnavailableError(
             f"A {operation} by several processes together is not there yet",
             found=f"{jax.process_count()} processes",

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from sealwax.arrays.casts import convert
 from sealwax.arrays.compressibility import shrinks
-from sealwax.arrays.forms import WHOLE, Form, Source, as_bytes
+from sealwax.arrays.forms import PINNED, WHOLE, Form, Source, as_bytes
 from sealwax.effects import Probe, Slab, Stage
 
 Buffer = np.ndarray[Any, np.dtype[np.uint8]]
@@ -60,10 +61,30 @@ def _shard(value: Any, form: Form, number: int) -> Any:
 
 def _gather(data: Any, form: Form, slab: Slab) -> Buffer:
     """Copies the chunks of a slab one by one: the way for strided, foreign or remote data."""
+    if not form.pinned and not isinstance(data, np.ndarray) and _is_a_view(data):
+        data = np.asarray(data)
+    chunks = form.chunks[slab.shard][slab.first : slab.last]
+    pieces = (data[chunk.within.slices] for chunk in chunks)
+    if form.pinned:
+        # All are under way before the first is waited for.
+        pieces = [_to_pinned_memory(piece) for piece in pieces]
     size = form.chunk_bytes
-    buffer = np.empty((slab.last - slab.first) * size, np.uint8)
-    for place, chunk in enumerate(form.chunks[slab.shard][slab.first : slab.last]):
-        piece = np.ascontiguousarray(np.asarray(data[chunk.within.slices]))
-        buffer[place * size : (place + 1) * size] = as_bytes(form.storage.encode(piece))
+    buffer = np.empty(len(chunks) * size, np.uint8)
+    for place, piece in enumerate(pieces):
+        found = np.ascontiguousarray(convert(np.asarray(piece), form.storage.dtype, lossy=True))
+        buffer[place * size : (place + 1) * size] = as_bytes(form.storage.encode(found))
     buffer.flags.writeable = False
     return buffer
+
+
+def _is_a_view(data: Any) -> bool:
+    """Whether NumPy can look at a JAX array where it is."""
+    (device, *others) = data.devices()
+    return not others and device.platform == "cpu"
+
+
+def _to_pinned_memory(data: Any) -> Any:
+    import jax as _jax
+
+    jax: Any = _jax
+    return jax.device_put(data, data.sharding.with_memory_kind(PINNED))

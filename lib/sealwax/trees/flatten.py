@@ -125,7 +125,7 @@ def _collision(tree: PyTree, leaves: tuple[Leaf, ...]) -> NameCollisionError:
             break
     else:
         raise AssertionError("no two names are the same")
-    paths = _key_strings(tree)
+    paths = [registry.key_string(path) for path in key_paths(tree)]
     return NameCollisionError(
         f"two leaves would be stored under one name: tree{paths[first]} and tree{paths[index]}",
         leaf=leaf.name,
@@ -133,12 +133,16 @@ def _collision(tree: PyTree, leaves: tuple[Leaf, ...]) -> NameCollisionError:
     )
 
 
-def _key_strings(tree: PyTree) -> list[str]:
+def key_paths(tree: PyTree) -> list[tuple[object, ...]]:
+    """JAX's key entries of every leaf that ``flatten`` names, in the same order.
+
+    >>> key_paths({"w": [1]})
+    [(DictKey(key='w'), SequenceKey(idx=0))]
+    """
     opened = Opener()
 
     def is_leaf(value: object) -> bool:
         level = opened(value)
         return level is None or not level[2]
 
-    found = registry.leaves_with_path(tree, is_leaf)
-    return [registry.key_string(path) for path, _ in found]
+    return [path for path, _ in registry.leaves_with_path(tree, is_leaf)]

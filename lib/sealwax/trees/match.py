@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from returns.result import Failure, Result, Success
@@ -91,7 +91,11 @@ class Matching:
 
 
 def match(
-    template: PyTree, stored: Sequence[Entry], *, partial: bool = False
+    template: PyTree,
+    stored: Sequence[Entry],
+    *,
+    partial: bool = False,
+    check: Callable[[Wanted], Difference | None] | None = None,
 ) -> Result[Matching, SealwaxError]:
     """Matches ``template`` against what is stored.
 
@@ -101,6 +105,8 @@ def match(
       stored: Entries of the checkpoint.
       partial: Whether stored leaves that the template does not have are skipped. What the
         template has and the checkpoint does not is an error all the same.
+      check: Tells how a leaf does not fit. It is asked only where the trees do not fit, so that
+        one error has all there is to say.
 
     Returns:
       What to read for each leaf; a ``TreeMismatchError`` that lists every difference.
@@ -115,7 +121,8 @@ def match(
     if walk.missing or walk.different or (walk.unexpected and not partial):
         unused = [gap.name for gap in walk.unexpected] if partial else []
         surplus = [] if partial else walk.unexpected
-        return Failure(difference(walk.missing, surplus, walk.different, near=unused))
+        different = walk.different + _unfit(walk.sources, check)
+        return Failure(difference(walk.missing, surplus, different, near=unused))
 
     return Success(
         Matching(
@@ -124,6 +131,15 @@ def match(
             skipped=_not_read(walk.sources, stored),
         )
     )
+
+
+def _unfit(
+    sources: list[Source], check: Callable[[Wanted], Difference | None] | None
+) -> list[Difference]:
+    if check is None:
+        return []
+    found = [check(source) for source in sources if isinstance(source, Wanted)]
+    return [each for each in found if each is not None]
 
 
 def _not_read(sources: list[Source], stored: Sequence[Entry]) -> tuple[str, ...]:

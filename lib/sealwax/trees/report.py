@@ -7,7 +7,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 
-from sealwax.errors import Difference, TreeMismatchError
+from sealwax.errors import Difference, LeafError, TreeMismatchError
 
 LIMIT = 10
 """Lines shown of each list."""
@@ -84,6 +84,31 @@ def difference(
         lines=tuple(lines),
         hint=_hint(missing, unexpected, different, renamed=any(named.values())),
     )
+
+
+def unfit(failures: Sequence[LeafError]) -> LeafError:
+    """One error for all leaves that do not fit what a template asks of them.
+
+    >>> one = LeafError("too long", leaf="a")
+    >>> unfit([one]) is one
+    True
+    """
+    if len(failures) == 1:
+        return failures[0]
+    lines = [f"    {failure.leaf or 'the root'}: {_detail(failure)}" for failure in failures]
+    if len(lines) > LIMIT:
+        lines[LIMIT:] = [f"    and {len(failures) - LIMIT} more"]
+    advice = dict.fromkeys(failure.hint for failure in failures if failure.hint)
+    return type(failures[0])(
+        f"{len(failures)} leaves do not fit the template",
+        hint="\n".join(["They are:", *lines, *list(advice)[:2]]),
+    )
+
+
+def _detail(failure: LeafError) -> str:
+    if failure.expected is None or failure.found is None:
+        return failure.what
+    return f"expected {failure.expected}, found {failure.found}"
 
 
 def _leaves(gaps: Iterable[Gap]) -> tuple[str, ...]:

@@ -1,0 +1,185 @@
+"""What is read: boxes of stored arrays, and the effects that bring each into a buffer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sealwax.arrays.chunks import overlaps
+from sealwax.arrays.regions import Region
+from sealwax.arrays.zarr import Codec
+from sealwax.effects import Allocate, Buffer, Fetch, ReadBatch, ReadRegions
+from sealwax.options import ArrayOptions
+from sealwax.planning.builder import Builder, result
+from sealwax.planning.contents import Contents, Foreign, Native, StoredArray
+
+_READ_BYTES = 16 << 20
+
+
+class Read(NamedTuple):
+    """A box of a stored array that will be one buffer.
+
+    Attributes:
+      leaf: Name of the leaf.
+      array: The stored array.
+      region: The box.
+      dtype: What its elements are to become.
+      padded: Its shape once zeros have been put behind it, or ``None`` where none are.
+    """
+
+    leaf: str
+    array: StoredArray
+    region: Region
+    dtype: np.dtype[Any]
+    padded: tuple[int, ...] | None = None
+
+    @property
+    def as_stored(self) -> bool:
+        """Whether the buffer is used as it was read."""
+        return self.padded is None and self.dtype == self.array.dtype
+
+
+def read_of(
+    leaf: str,
+    array: StoredArray,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    region: Region | None = None,
+) -> Read:
+    """The read that gives a box of an array that is cut or padded to ``shape``.
+
+    >>> from sealwax.planning.contents import Foreign
+    >>> kind = np.dtype("int8")
+    >>> place = Foreign(driver="zarr3", key="w")
+    >>> array = StoredArray(shape=(3,), dtype=kind, chunk_shape=(3,), place=place)
+    >>> read = read_of("w", array, kind, (4,), Region(start=(2,), shape=(2,)))
+    >>> read.region.shape, read.padded
+    ((1,), (2,))
+    """
+    wanted = Region.whole(shape) if region is None else region
+    if shape == array.shape:
+        return Read(leaf, array, wanted, dtype)
+    stored = wanted.intersect(Region.whole(array.shape))
+    if stored is None:
+        nothing = (0,) * len(shape)
+        stored = Region(start=nothing, shape=nothing)
+    padded = None if stored.shape == wanted.shape else wanted.shape
+    return Read(leaf, array, stored, dtype, padded)
+
+
+def add_reads(
+    build: Builder, options: ArrayOptions.Loading, contents: Contents, reads: Sequence[Read]
+) -> tuple[tuple[int, ...], int]:
+    """Adds the steps that read; returns those that fill the buffers, and the one that has them."""
+    buffers = tuple([Buffer(r.leaf, r.region.shape, r.array.dtype) for r in reads])
+    allocated = build.add(Allocate(buffers=buffers))
+    leaves = tuple([read.leaf for read in reads])
+    steps: list[int] = []
+    for batch in _cut(_native(contents, reads)):
+        nbytes = sum([fetch.length for fetch in batch])
+        effect = ReadBatch(
+            directory=contents.directory,
+            fetches=tuple(batch),
+            leaves=leaves,
+            buffers=result(allocated),
+            nbytes=nbytes,
+            verify=options.verify == "always",
+            fill_missing=not options.raise_array_data_missing_error,
+        )
+        steps.append(build.add(effect, reads=nbytes))
+    steps += _add_foreign(build, options, contents, reads, allocated)
+    return tuple(steps), allocated
+
+
+def _native(contents: Contents, reads: Iterable[Read]) -> Iterator[Fetch]:
+    for target, read in enumerate(reads):
+        place = read.array.place
+        if isinstance(place, Native):
+            yield from _fetches(contents, target, read, place)
+
+
+def _fetches(contents: Contents, target: int, read: Read, place: Native) -> Iterator[Fetch]:
+    array = read.array
+    size = array.dtype.itemsize
+    raw = math.prod(array.chunk_shape) * size if place.codec is Codec.RAW else 0
+    chunks = place.chunks
+    if len(chunks) == 4 and read.region.shape == array.shape == array.chunk_shape:
+        file, offset, length, crc = chunks
+        yield Fetch(
+            target,
+            contents.files[file],
+            offset,
+            length,
+            crc,
+            contents.trailer,
+            raw,
+            0,
+            array.chunk_shape,
+        )
+        return
+    grid = tuple(n // c for n, c in zip(array.shape, array.chunk_shape, strict=True))
+    for part in overlaps(read.region, array.chunk_shape):
+        number = 0
+        for extent, index in zip(grid, part.index, strict=True):
+            number = number * extent + index
+        file, offset, length, crc = chunks[4 * number : 4 * number + 4]
+        run = part.target.run_in(read.region.shape) if part.whole else None
+        yield Fetch(
+            target,
+            contents.files[file],
+            offset,
+            length,
+            crc,
+            contents.trailer,
+            raw,
+            0 if run is None else run[0] * size,
+            array.chunk_shape,
+            None if run is not None else part.source.slices,
+            None if run is not None else part.target.slices,
+        )
+
+
+def _cut(fetches: Iterator[Fetch]) -> Iterator[list[Fetch]]:
+    """Cuts reads into batches, so that several threads share the work."""
+    batch: list[Fetch] = []
+    total = 0
+    for fetch in fetches:
+        if batch and total + fetch.length > _READ_BYTES:
+            yield batch
+            batch, total = [], 0
+        batch.append(fetch)
+        total += fetch.length
+    if batch:
+        yield batch
+
+
+def _add_foreign(
+    build: Builder,
+    options: ArrayOptions.Loading,
+    contents: Contents,
+    reads: Sequence[Read],
+    allocated: int,
+) -> Iterator[int]:
+    by_driver: dict[str, list[tuple[int, str]]] = {}
+    for number, read in enumerate(reads):
+        place = read.array.place
+        if isinstance(place, Foreign) and 0 not in read.region.shape:
+            by_driver.setdefault(place.driver, []).append((number, place.key))
+    for driver, chosen in by_driver.items():
+        boxes = [reads[number] for number, _ in chosen]
+        nbytes = sum([math.prod(r.region.shape) * r.array.dtype.itemsize for r in boxes])
+        effect = ReadRegions(
+            directory=contents.directory,
+            database=contents.database,
+            driver=driver,
+            leaves=tuple([key for _, key in chosen]),
+            regions=tuple([read.region.slices for read in boxes]),
+            targets=tuple([number for number, _ in chosen]),
+            buffers=result(allocated),
+            fill_missing=not options.raise_array_data_missing_error,
+            nbytes=nbytes,
+        )
+        yield build.add(effect, reads=nbytes)

@@ -1,0 +1,63 @@
+"""What crash tests save, and what they find afterwards. Imports neither JAX nor pytest."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MARK = ".orbax-checkpoint-tmp"
+
+
+def state(number: int) -> dict[str, Any]:
+    """A small state of many kinds of leaves, all of which depend on ``number``."""
+    rng = np.random.default_rng(number)
+    return {
+        "params": [
+            {"w": rng.normal(size=(40, 8)).astype(np.float32), "b": np.full(3, number, np.int8)},
+            {"w": np.asfortranarray(rng.normal(size=(6, 5))), "b": rng.integers(0, 2, 9) > 0},
+        ],
+        "compressible": np.full(20_000, number, np.int32),
+        "big": 2**70 + number,
+        "empty": {},
+        "flag": number % 2 == 0,
+        "lr": number / 7,
+        "name": f"run {number}",
+        "none": None,
+        "raw": bytes([number % 256, 0, 255]),
+        "step": number,
+        "z": complex(number, -1),
+        "zero": np.zeros((0, number % 5)),
+    }
+
+
+def same(found: Any, wanted: Any) -> bool:
+    """Whether two states are the same to the bit."""
+    if isinstance(wanted, dict):
+        return found.keys() == wanted.keys() and all(same(found[k], wanted[k]) for k in wanted)
+    if isinstance(wanted, list):
+        return len(found) == len(wanted) and all(map(same, found, wanted))
+    if isinstance(wanted, np.ndarray):
+        return (
+            isinstance(found, np.ndarray)
+            and (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
+            and found.tobytes() == wanted.tobytes()
+        )
+    return type(found) is type(wanted) and found == wanted
+
+
+def step_at(path: Path) -> int | None:
+    """The number of the state at ``path``, which must be complete; ``None`` where nothing is."""
+    import sealwax
+
+    if not os.path.lexists(path):
+        return None
+    found = sealwax.load(path)
+    assert same(found, state(found["step"])), f"{path} holds something that nobody saved"
+    return found["step"]
+
+
+def leftovers(directory: Path) -> list[str]:
+    return [name for name in os.listdir(directory) if MARK in name]

@@ -1,0 +1,159 @@
+"""Changed, cut and missing bytes: an error that names the place, or exactly what was saved."""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+import shutil
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sealwax
+from sealwax.context import Context
+from sealwax.errors import CorruptionError, InvalidLayoutError
+from sealwax.layouts import manifest
+from tests.crash.states import same, state
+
+PER_FILE = 60
+ALWAYS = Context().at.array.saving.compression.set("always")
+
+
+@pytest.fixture(scope="module", params=["raw", "compressed"])
+def saved(request, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("corrupted") / "c"
+    sealwax.save(path, state(1), context=ALWAYS if request.param == "compressed" else None)
+    return path
+
+
+def files_of(path: Path) -> list[Path]:
+    return sorted(file for file in path.rglob("*") if file.is_file())
+
+
+def outcome(path: Path) -> str:
+    """What a load comes to: the right values, or an error that says where the damage is."""
+    try:
+        found = sealwax.load(path)
+    except (CorruptionError, InvalidLayoutError) as error:
+        assert error.path is not None
+        assert error.path.startswith(str(path))
+        return "error"
+    assert same(found, state(1)), "a load gave wrong values"
+    return "right"
+
+
+@functools.cache
+def copies(path: Path, where: Path) -> Path:
+    shutil.copytree(path, where)
+    return where
+
+
+def each_damage(file: Path, data: bytes):
+    rng = random.Random(file.name)
+    places = range(len(data)) if len(data) <= PER_FILE else rng.sample(range(len(data)), PER_FILE)
+    for place in places:
+        changed = bytearray(data)
+        changed[place] ^= 1 << rng.randrange(8)
+        yield f"bit at {place}", bytes(changed)
+    for place in sorted(
+        {0, 1, len(data) // 2, len(data) - 1, *rng.sample(range(len(data) + 1), 1)}
+    ):
+        if 0 <= place < len(data):
+            yield f"cut at {place}", data[:place]
+    yield "longer", data + b"\0"
+    if data:
+        yield "zeros", bytes(len(data))
+
+
+def test_any_damage_to_any_file_is_noticed_or_harmless(saved, tmp_path):
+    path = copies(saved, tmp_path / "c")
+    errors: dict[str, int] = {}
+    for file in files_of(path):
+        data, name = file.read_bytes(), str(file.relative_to(path))
+        errors[name] = 0
+        for what, damaged in each_damage(file, data):
+            file.write_bytes(damaged)
+            try:
+                errors[name] += outcome(path) == "error"
+            except AssertionError as error:
+                raise AssertionError(f"{name}, {what}: {error}") from error
+        file.write_bytes(data)
+    assert outcome(path) == "right"
+    assert errors["state/_SEALWAX"] > PER_FILE
+    assert errors["state/d/00000000"] > PER_FILE
+
+
+def test_a_missing_file_is_noticed_or_harmless(saved, tmp_path):
+    path = copies(saved, tmp_path / "c")
+    found = {}
+    for file in files_of(path):
+        data = file.read_bytes()
+        file.unlink()
+        found[str(file.relative_to(path))] = outcome(path)
+        file.write_bytes(data)
+    assert found["state/d/00000000"] == "error"
+    assert found["state/_SEALWAX"] == "error"
+
+
+def test_missing_directories_are_noticed(saved, tmp_path):
+    for number, name in enumerate(("state", "state/d")):
+        path = copies(saved, tmp_path / str(number))
+        shutil.rmtree(path / name)
+        assert outcome(path) == "error"
+
+
+def test_damaged_data_names_its_leaf_its_file_and_the_bytes(tmp_path):
+    tree = {"a": np.arange(4, dtype=np.int32), "b": jnp.arange(1000, dtype=np.float32)}
+    sealwax.save(tmp_path / "c", tree)
+    file = tmp_path / "c" / "state" / "d" / "00000000"
+    data = bytearray(file.read_bytes())
+    data[1000] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(CorruptionError, match="bytes") as caught:
+        sealwax.load(tmp_path / "c")
+    assert caught.value.leaf == "b"
+    assert caught.value.path == str(file)
+    whole = sealwax.load(tmp_path / "c", {"a": np.zeros(4, np.int32), "b": ...})
+    assert whole["a"].tolist() == [0, 1, 2, 3]
+
+
+def test_every_flipped_bit_and_every_cut_of_a_manifest_is_noticed(saved):
+    for file, kind in ((saved / "_SEALWAX", manifest.Checkpoint), (saved / "state/_SEALWAX", manifest.Item)):  # fmt: skip
+        data = file.read_bytes()
+        manifest.decode(data, kind, "here")
+        for place in range(len(data)):
+            for damaged in (data[:place], flipped(data, place)):
+                with pytest.raises(CorruptionError):
+                    manifest.decode(damaged, kind, "here")
+
+
+def flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ (1 << place % 8)]) + data[place + 1 :]
+
+
+@pytest.mark.parametrize("name", ["state", "state/d/00000000", "state/_SEALWAX"])
+def test_parts_of_two_checkpoints_do_not_mix(tmp_path, name):
+    for number in (1, 3):
+        sealwax.save(tmp_path / str(number), state(number), context=ALWAYS)
+    one, other = tmp_path / "1" / name, tmp_path / "3" / name
+    one.rename(tmp_path / "aside")
+    if other.is_dir():
+        shutil.copytree(other, one)
+    else:
+        shutil.copy(other, one)
+    assert outcome(tmp_path / "1") == "error"
+
+
+def test_chunks_that_changed_places_are_noticed(tmp_path):
+    """Each carries a checksum of its own, so it is not that which tells."""
+    tree = {"a": np.full(64, 1, np.int64), "b": np.full(64, 2, np.int64)}
+    sealwax.save(tmp_path / "c", tree)
+    file = tmp_path / "c" / "state" / "d" / "00000000"
+    data, size = file.read_bytes(), os.path.getsize(file) // 2
+    assert len(data) == 2 * size
+    file.write_bytes(data[size:] + data[:size])
+    with pytest.raises(CorruptionError):
+        sealwax.load(tmp_path / "c")

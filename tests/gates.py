@@ -1,0 +1,78 @@
+"""What the tests of things that happen at the same time share: no luck, no long sleeps."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from sealwax.effect_handlers import Handler
+
+
+class Gate(Handler):
+    """Holds every effect of some types until it is opened; it can be cancelled while it waits.
+
+    ``arrived`` is set when as many as ``parties`` effects wait, or have passed.
+    """
+
+    def __init__(self, *kinds: type[Any], parties: int = 1) -> None:
+        self._kinds = kinds
+        self._parties = parties
+        self._lock = threading.Lock()
+        self._opened = threading.Event()
+        self.hits = 0
+        self.arrived = threading.Event()
+
+    def open(self) -> None:
+        self._opened.set()
+
+    async def perform(self, effect: Any, forward: Any) -> Any:
+        if isinstance(effect, self._kinds):
+            with self._lock:
+                self.hits += 1
+                if self.hits >= self._parties:
+                    self.arrived.set()
+            while not self._opened.is_set():
+                await anyio.sleep(0.002)
+        return await forward(effect)
+
+    async def reached(self) -> None:
+        """Waits, in the caller's loop, until the effects have arrived."""
+        with anyio.fail_after(30):
+            while not self.arrived.is_set():
+                await anyio.sleep(0.002)
+
+
+@contextlib.contextmanager
+def gate(*kinds: type[Any], parties: int = 1) -> Iterator[Gate]:
+    """A gate on the stack that is open at the latest when the block is left."""
+    with Gate(*kinds, parties=parties) as made:
+        try:
+            yield made
+        finally:
+            made.open()
+
+
+def eventually(holds: Callable[[], object], seconds: float = 20.0) -> None:
+    """Waits until something holds; it must come by itself."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "this never came to hold"
+        time.sleep(0.005)
+
+
+def names(directory: Path) -> list[str]:
+    """What is in a directory, temporary directories among it."""
+    return sorted(os.listdir(directory))
+
+
+def our_threads() -> list[str]:
+    """The threads that sealwax, or a loop of its own, keeps."""
+    prefixes = ("sealwax", "AnyIO")
+    return [t.name for t in threading.enumerate() if t.name.startswith(prefixes)]

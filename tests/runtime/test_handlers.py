@@ -1,0 +1,271 @@
+"""Handlers: how they stack, what they may change, and who sees them."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+
+import anyio
+import numpy as np
+import pytest
+
+import sealwax
+from sealwax import effects as e
+from sealwax.effect_handlers import Handler, inject, record
+from sealwax.runtime import handlers
+
+
+class Tag(Handler):
+    """Adds its name to the path of what passes, and to a trace."""
+
+    def __init__(self, name: str, trace: list[str]) -> None:
+        self.name, self.trace = name, trace
+
+    async def perform(self, effect, forward):
+        self.trace.append(self.name)
+        return await forward(e.Look(path=effect.path + self.name))
+
+
+class Answer(Handler):
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    async def perform(self, effect, forward):
+        return self.value
+
+
+async def live(effect: e.Effect) -> object:
+    return effect
+
+
+async def test_without_handlers_the_live_one_answers():
+    effect = e.Look(path="/")
+    assert await handlers.perform(effect, (), live) is effect
+
+
+async def test_the_innermost_comes_first_and_may_pass_on_something_else():
+    trace = []
+    with Tag("outer", trace), Tag("inner", trace):
+        stack = handlers.current()
+    assert await handlers.perform(e.Look(path="/"), stack, live) == e.Look(path="/innerouter")
+    assert trace == ["inner", "outer"]
+
+
+async def test_one_that_answers_hides_those_outside():
+    trace = []
+    with Tag("a", trace), Answer(7), Tag("b", trace):
+        stack = handlers.current()
+    assert await handlers.perform(e.Look(path="/"), stack, live) == 7
+    assert trace == ["b"]
+
+
+async def test_one_may_forward_more_than_once():
+    class Twice(Handler):
+        async def perform(self, effect, forward):
+            return await forward(effect), await forward(effect)
+
+    trace = []
+    with Tag("a", trace), Twice():
+        stack = handlers.current()
+    one = e.Look(path="/a")
+    assert await handlers.perform(e.Look(path="/"), stack, live) == (one, one)
+    assert trace == ["a", "a"]
+
+
+def test_blocks_nest_and_restore():
+    one, two = record(), record()
+    with one as given:
+        assert given is one
+        with two:
+            assert handlers.current() == (one, two)
+            with one:
+                assert handlers.current() == (one, two, one)
+            assert handlers.current() == (one, two)
+        assert handlers.current() == (one,)
+        with pytest.raises(ZeroDivisionError), two:
+            1 / 0  # noqa: B018
+        assert handlers.current() == (one,)
+    assert handlers.current() == ()
+
+
+def test_a_block_that_was_entered_elsewhere_can_be_left_here():
+    handler = record()
+    contextvars.copy_context().run(handler.__enter__)
+    assert handlers.current() == ()
+    with (outer := record()):
+        handler.__exit__(None, None, None)
+        assert handlers.current() == (outer,)
+
+
+def test_a_thread_starts_with_none():
+    seen = []
+    with record():
+        thread = threading.Thread(target=lambda: seen.append(handlers.current()))
+        thread.start()
+        thread.join()
+    assert seen == [()]
+
+
+async def test_tasks_see_their_own():
+    met, seen = anyio.Event(), {}
+
+    async def enter(name: str) -> None:
+        with record() as handler:
+            if len(seen) == 1:
+                met.set()
+            seen[name] = handler
+            await met.wait()
+            assert handlers.current() == (*outer, handler)
+
+    with record() as first:
+        outer = (first,)
+        async with anyio.create_task_group() as group:
+            group.start_soon(enter, "a")
+            group.start_soon(enter, "b")
+        assert handlers.current() == outer
+    assert len(seen) == 2
+
+
+def test_an_operation_keeps_the_handlers_it_started_with(tmp_path):
+    class Slow(Handler):
+        def __init__(self) -> None:
+            self.last = None
+
+        async def perform(self, effect, forward):
+            if isinstance(effect, e.Rename):
+                await anyio.sleep(0.05)
+            self.last = effect
+            return await forward(effect)
+
+    with (slow := Slow()):
+        response = sealwax.save_async(tmp_path / "c", {"step": 1})
+    with record() as late:
+        response.result()
+    assert isinstance(slow.last, e.SyncDirectory)
+    assert late.effects == []
+
+
+def test_an_answer_of_a_handler_is_what_the_operation_sees(tmp_path):
+    class Clock(Handler):
+        async def perform(self, effect, forward):
+            return 1_234 if isinstance(effect, e.Now) else await forward(effect)
+
+    with Clock():
+        sealwax.save(tmp_path / "c", {"step": 1})
+    assert sealwax.metadata(tmp_path / "c").commit_timestamp_nsecs == 1_234
+
+
+def test_a_changed_effect_is_what_happens(tmp_path):
+    class Elsewhere(Handler):
+        async def perform(self, effect, forward):
+            if isinstance(effect, e.Rename):
+                effect = e.Rename(source=effect.source, target=str(tmp_path / "moved"))
+            return await forward(effect)
+
+    with Elsewhere():
+        sealwax.save(tmp_path / "c", {"step": 1})
+    assert not (tmp_path / "c").exists()
+    assert sealwax.load(tmp_path / "moved") == {"step": 1}
+
+
+async def test_the_coroutines_see_handlers_too(tmp_path):
+    with record() as trace:
+        await sealwax.aio.save(tmp_path / "c", {"step": 1})
+        assert await sealwax.aio.load(tmp_path / "c") == {"step": 1}
+    assert {"Rename", "ReadBatch"} <= set(trace.kinds())
+
+
+def test_no_handler_sees_a_result_that_is_not_there_yet(tmp_path):
+    with record() as trace:
+        sealwax.save(tmp_path / "c", {"w": np.zeros(100_000), "s": "x"})
+        sealwax.load(tmp_path / "c")
+    assert not any(isinstance(effect, e.Derive) for effect in trace.effects)
+    for effect in trace.effects:
+        for value in (getattr(effect, name) for name in type(effect).__slots__):
+            parts = value if isinstance(value, tuple) else (value,)
+            assert not any(isinstance(part, e.From) for part in parts)
+
+
+# ---------------------------------------------------------------- record and inject
+
+
+def test_record_keeps_what_passes_in_order_and_changes_nothing(tmp_path):
+    with record() as trace:
+        sealwax.save(tmp_path / "c", {"step": 1})
+    assert trace.kinds()[:2] == ["Look", "Look"]
+    assert trace.kinds()[-2:] == ["Rename", "SyncDirectory"]
+    assert sealwax.load(tmp_path / "c") == {"step": 1}
+
+
+def test_record_keeps_failed_effects_and_the_undoing(tmp_path):
+    with record() as trace, inject(e.Rename, error=OSError(5, "bad")), pytest.raises(OSError):
+        sealwax.save(tmp_path / "c", {"step": 1})
+    assert "Rename" not in trace.kinds()
+    assert trace.kinds()[-1] == "RemoveTree"
+    with inject(e.Rename, error=OSError(5, "bad")), record() as trace, pytest.raises(OSError):
+        sealwax.save(tmp_path / "c", {"step": 1})
+    assert "Rename" in trace.kinds()
+
+
+async def strike(handler: Handler, *effects: e.Effect) -> list[object]:
+    """What becomes of effects: what they answer, or what they raise."""
+    answers: list[object] = []
+    for effect in effects:
+        try:
+            answers.append(await handlers.perform(effect, (handler,), live))
+        except OSError as error:
+            answers.append(error)
+    return answers
+
+
+LOOK, NOW, OTHER = e.Look(path="/a"), e.Now(), e.Look(path="/b")
+BAD = OSError(5, "bad")
+
+
+@pytest.mark.parametrize(
+    ("at", "answers"),
+    [
+        (0, [BAD, NOW, OTHER]),
+        (2, [LOOK, NOW, BAD]),
+        (3, [LOOK, NOW, OTHER]),
+        (e.Look, [BAD, NOW, BAD]),
+        (e.Rename, [LOOK, NOW, OTHER]),
+        (lambda effect: effect == OTHER, [LOOK, NOW, BAD]),
+    ],
+    ids=["first", "third", "beyond", "type", "other type", "predicate"],
+)
+async def test_inject_strikes_at_a_number_a_type_or_what_fits(at, answers):
+    handler = inject(at, error=BAD)
+    assert await strike(handler, LOOK, NOW, OTHER) == answers
+    assert handler.seen == 3
+    assert handler.hits == answers.count(BAD)
+
+
+async def test_inject_strikes_before_or_after():
+    for moment, happened in ("before", 0), ("after", 1):
+        trace = record()
+        stack = (trace, inject(0, error=BAD, moment=moment))
+        with pytest.raises(OSError, match="bad"):
+            await handlers.perform(LOOK, stack, live)
+        assert len(trace.effects) == happened
+
+
+async def test_inject_delays_without_blocking_others():
+    handler, order = inject(e.Look, delay=0.05), []
+
+    async def do(effect: e.Effect) -> None:
+        order.append(await handlers.perform(effect, (handler,), live))
+
+    started = time.monotonic()
+    async with anyio.create_task_group() as group:
+        group.start_soon(do, LOOK)
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(do, NOW)
+    assert order == [NOW, LOOK]
+    assert time.monotonic() - started >= 0.04
+
+
+async def test_inject_can_be_made_to_strike_once():
+    handler = inject(lambda _: handler.hits == 0, error=BAD)
+    assert await strike(handler, LOOK, LOOK) == [BAD, LOOK]
