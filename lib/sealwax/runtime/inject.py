@@ -90,7 +90,7 @@ def inject(
       kill: Whether to end the process there with SIGKILL.
       moment: Whether to strike before the effect is performed or after.
 
-    >>> import errno, sealwax as ocp
+    >>> import errno, numpy as np, sealwax as ocp
     >>> path = getfixture("tmp_path") / "ckpt"
     >>> full = OSError(errno.ENOSPC, "No space left on device")
     >>> with ocp.effect_handlers.inject(ocp.effects.WriteBatch, error=full):
