@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import threading
 import time
@@ -12,7 +13,10 @@ from typing import Any
 
 import anyio
 
+from sealwax.context import Context
 from sealwax.effect_handlers import Handler
+from sealwax.lens import to_dict
+from sealwax.runtime.moments import Moment
 
 
 class Gate(Handler):
@@ -25,9 +29,9 @@ class Gate(Handler):
         self._kinds = kinds
         self._parties = parties
         self._lock = threading.Lock()
-        self._opened = threading.Event()
+        self._opened = Moment("gate")
         self.hits = 0
-        self.arrived = threading.Event()
+        self.arrived = Moment("gate")
 
     def open(self) -> None:
         self._opened.set()
@@ -38,15 +42,13 @@ class Gate(Handler):
                 self.hits += 1
                 if self.hits >= self._parties:
                     self.arrived.set()
-            while not self._opened.is_set():
-                await anyio.sleep(0.002)
+            await self._opened.reached()
         return await forward(effect)
 
     async def reached(self) -> None:
         """Waits, in the caller's loop, until the effects have arrived."""
         with anyio.fail_after(30):
-            while not self.arrived.is_set():
-                await anyio.sleep(0.002)
+            await self.arrived.reached()
 
 
 @contextlib.contextmanager
@@ -70,6 +72,11 @@ def eventually(holds: Callable[[], object], seconds: float = 20.0) -> None:
 def names(directory: Path) -> list[str]:
     """What is in a directory, temporary directories among it."""
     return sorted(os.listdir(directory))
+
+
+def settings(changes: dict[str, object]) -> dict[str, Any]:
+    """What a checkpoint records of settings that differ from the defaults by ``changes``."""
+    return json.loads(json.dumps(to_dict(Context().replace(changes).options)))
 
 
 def our_threads() -> list[str]:

@@ -134,8 +134,10 @@ def shardings(shape: tuple[int, ...]) -> tuple[Any, ...]:
 
 
 def _fits(sharding: NamedSharding, shape: tuple[int, ...]) -> bool:
-    sizes = [math.prod(sharding.mesh.shape[a] for a in np.atleast_1d(part)) if part else 1
-             for part in sharding.spec]
+    sizes = [
+        math.prod(sharding.mesh.shape[a] for a in np.atleast_1d(part)) if part else 1
+        for part in sharding.spec
+    ]
     fits = all(n % size == 0 for n, size in zip(shape, sizes, strict=False))
     return len(sizes) <= len(shape) and fits
 

@@ -1,4 +1,4 @@
-"""How a process ends with saves pending: they are finished, or reported; nothing is lost in silence.
+"""How a process ends with saves pending: they are finished, or reported, and never just lost.
 
 Each test runs a script of its own, with every warning an error, and looks at its exit status, at
 what it wrote, and at what it left on disk.
@@ -188,7 +188,9 @@ class TestFailuresAreReported:
         ]
         first, then, who, what, note = err.splitlines()
         assert (first, then) == ("logged by the thread", "logged at exit")
-        failed = f"sealwax: the save_async to {str(path)!r} failed, and nobody asked for its result:"
+        failed = (
+            f"sealwax: the save_async to {str(path)!r} failed, and nobody asked for its result:"
+        )
         assert who == failed
         assert what.startswith("sealwax.errors.StorageError: could not write 2 leaves to ")
         assert "No space left on device" in what

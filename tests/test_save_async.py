@@ -34,6 +34,13 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "ckpt"
 
 
+def save(blocking: bool, path: Path, state: Any, ctx: ocp.Context) -> None:
+    if blocking:
+        ocp.save(path, state, context=ctx)
+    else:
+        ocp.save_async(path, state, context=ctx).result()
+
+
 def unasked() -> int:
     """How many failures would be reported if the interpreter exited now."""
     return len(exits._failed)
@@ -252,10 +259,7 @@ class TestFailures:
         ctx.asynchronous.timeout_secs = 0.1
         state = {"weights": np.arange(3)}
         with gate(e.WriteBatch), pytest.raises(TimeoutError) as caught:
-            if blocking:
-                ocp.save(path, state, context=ctx)
-            else:
-                ocp.save_async(path, state, context=ctx).result()
+            save(blocking, path, state, ctx)
         assert isinstance(caught.value, errors.OperationTimeoutError)
         assert "longer than 0.1 s" in str(caught.value)
         assert "write leaf 'weights'" in str(caught.value)
@@ -362,10 +366,7 @@ class TestCallbacks:
         ctx = ocp.Context()
         ctx.asynchronous.post_finalization_callback = fail
         with pytest.raises(type(error), match="mine") as caught:
-            if blocking:
-                ocp.save(path, {"step": 1}, context=ctx)
-            else:
-                ocp.save_async(path, {"step": 1}, context=ctx).result()
+            save(blocking, path, {"step": 1}, ctx)
         assert caught.value is error
         (note,) = error.__notes__
         del error.__notes__
@@ -378,7 +379,9 @@ class TestCallbacks:
         seen: list[Any] = []
         with gate(e.WriteBatch):
             response = ocp.save_async(path, {"w": np.arange(3)})
-            response.on_complete(lambda value: seen.append((value, threading.current_thread().name)))
+            response.on_complete(
+                lambda value: seen.append((value, threading.current_thread().name))
+            )
         response.result()
         eventually(lambda: seen)
         response.on_complete(seen.append)

@@ -23,10 +23,15 @@ from sealwax.lens import register_pytrees as _register_pytrees
 from sealwax.loading import load as load
 from sealwax.loading import load_async as load_async
 from sealwax.loading import plan_load as plan_load
+from sealwax.opening import open as open
+from sealwax.planning.select import Report as Report
+from sealwax.planning.selection import Selection as Selection
 from sealwax.runtime.response import AsyncResponse as AsyncResponse
 from sealwax.saving import plan_save as plan_save
 from sealwax.saving import save as save
 from sealwax.saving import save_async as save_async
+from sealwax.selecting import Loaded as Loaded
+from sealwax.selecting import load_into as load_into
 from sealwax.version import __version__ as __version__
 
 PLACEHOLDER = ...

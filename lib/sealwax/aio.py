@@ -64,7 +64,6 @@ async def save_async(
         background=True,
     )
     staging = Staging(operation)
-    staging.job.start()
     await staging.job.attended(staging.over)
     return staging.response()
 

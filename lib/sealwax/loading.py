@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from sealwax.checkpoint_metadata import CheckpointMetadata
+from sealwax.checkpoint_metadata import CheckpointMetadata, leaf_metadata
 from sealwax.context import Context, resolve
 from sealwax.effects import Plan
 from sealwax.layouts.detect import choose_item
 from sealwax.layouts.orbax import AUTO
 from sealwax.options import Options
 from sealwax.paths import absolute
+from sealwax.planning.contents import Contents
 from sealwax.planning.load import LoadRequest
 from sealwax.planning.load import plan_load as plan
+from sealwax.planning.select import plan_selected
+from sealwax.planning.selection import as_selection
 from sealwax.runtime import background
 from sealwax.runtime.executor import execute
 from sealwax.runtime.meter import Meter
@@ -32,28 +35,18 @@ class Load:
         *,
         item: str | None,
         context: Context | Options | None,
+        select: object = None,
     ) -> None:
-        import jax as _jax
-
-        jax: Any = _jax
         options = resolve(context)
         raise_unavailable(options, "load")
         template: Any = abstract_state
         if isinstance(abstract_state, CheckpointMetadata):
             template = cast("CheckpointMetadata[Any]", abstract_state).metadata
         self.item = item
+        self.selection = None if select is None else as_selection(select)
         self.meter = Meter()
         self.operation = Operation(path=absolute(path), options=options)
-        restore = options.array.loading.saved_shardings == "restore"
-        self.request = LoadRequest(
-            path=self.operation.path,
-            options=options,
-            template=template,
-            devices=tuple(jax.devices()) if restore else None,
-            default_device=jax.config.jax_default_device,
-            mesh=_current_mesh(),
-            x64=jax.config.jax_enable_x64,
-        )
+        self.request = request_for(self.operation.path, options, template)
 
     async def plan(self) -> Plan:
         """Observes and plans, and does nothing."""
@@ -70,11 +63,33 @@ class Load:
 
             return await undisturbed(perform, self.request.path, look)
 
-    async def _plan(self, perform: Perform) -> Plan:
+    async def contents(self, perform: Perform) -> Contents:
+        """What the item holds."""
         found = await find(perform, self.request.path)
-        item = raised(choose_item(found, self.item))
-        contents = await read_contents(perform, found, item)
-        return raised(plan(self.request, contents))
+        return await read_contents(perform, found, raised(choose_item(found, self.item)))
+
+    async def _plan(self, perform: Perform) -> Plan:
+        contents = await self.contents(perform)
+        if self.selection is None:
+            return raised(plan(self.request, contents))
+        return raised(plan_selected(self.request, contents, self.selection, leaf_metadata))
+
+
+def request_for(path: str, options: Options, template: PyTree) -> LoadRequest:
+    """A request with what JAX has set in the thread of the call."""
+    import jax as _jax
+
+    jax: Any = _jax
+    restore = options.array.loading.saved_shardings == "restore"
+    return LoadRequest(
+        path=path,
+        options=options,
+        template=template,
+        devices=tuple(jax.devices()) if restore else None,
+        default_device=jax.config.jax_default_device,
+        mesh=_current_mesh(),
+        x64=jax.config.jax_enable_x64,
+    )
 
 
 def _current_mesh() -> Any:
@@ -92,6 +107,7 @@ def load(
     abstract_state: PyTree | CheckpointMetadata[PyTree] | None = None,
     *,
     checkpointable_name: str | None = AUTO,
+    select: object = None,
     context: Context | Options | None = None,
 ) -> PyTree:
     """Loads a tree, checking every byte that it reads.
@@ -103,6 +119,8 @@ def load(
         ``...`` for what to skip. ``None`` restores everything as it was saved, with JAX arrays
         where JAX puts arrays by default.
       checkpointable_name: Name of the item, or ``"AUTO"`` for the first that holds a tree.
+      select: A ``Selection``; or a pattern, or several, of what it includes. Only what it takes
+        is there for the load, and under the names that it gives.
       context: Settings to use instead of the current ones.
 
     Returns:
@@ -122,7 +140,7 @@ def load(
     >>> ocp.load(path, template)["w"]
     Array([0., 1., 2.], dtype=float32)
     """
-    operation = Load(path, abstract_state, item=checkpointable_name, context=context)
+    operation = Load(path, abstract_state, item=checkpointable_name, select=select, context=context)
     return background.run(operation.run, "load")
 
 
@@ -131,6 +149,7 @@ def load_async(
     abstract_state: PyTree | CheckpointMetadata[PyTree] | None = None,
     *,
     checkpointable_name: str | None = AUTO,
+    select: object = None,
     context: Context | Options | None = None,
 ) -> AsyncResponse[PyTree]:
     """Loads a tree in the background.
@@ -139,6 +158,7 @@ def load_async(
       path: Directory of the checkpoint.
       abstract_state: What to restore, as for ``load``.
       checkpointable_name: Name of the item, or ``"AUTO"`` for the first that holds a tree.
+      select: What to take of the checkpoint, as for ``load``.
       context: Settings to use instead of the current ones.
 
     Returns:
@@ -150,7 +170,7 @@ def load_async(
     >>> ocp.load_async(path).result()
     {'step': 1}
     """
-    operation = Load(path, abstract_state, item=checkpointable_name, context=context)
+    operation = Load(path, abstract_state, item=checkpointable_name, select=select, context=context)
     job = background.Job(operation.run, f"load_async of {operation.request.path!r}")
     response = AsyncResponse(job, operation.meter)
     job.start()
@@ -162,6 +182,7 @@ def plan_load(
     abstract_state: PyTree | CheckpointMetadata[PyTree] | None = None,
     *,
     checkpointable_name: str | None = AUTO,
+    select: object = None,
     context: Context | Options | None = None,
 ) -> Plan:
     """The plan of what ``load`` would do, without reading any array.
@@ -170,6 +191,7 @@ def plan_load(
       path: Directory of the checkpoint.
       abstract_state: What to restore, as for ``load``.
       checkpointable_name: Name of the item, or ``"AUTO"`` for the first that holds a tree.
+      select: What to take of the checkpoint, as for ``load``.
       context: Settings to use instead of the current ones.
 
     Returns:
@@ -181,5 +203,5 @@ def plan_load(
     >>> ocp.plan_load(path).names
     ('w',)
     """
-    operation = Load(path, abstract_state, item=checkpointable_name, context=context)
+    operation = Load(path, abstract_state, item=checkpointable_name, select=select, context=context)
     return background.run(operation.plan, "plan_load")

@@ -190,7 +190,6 @@ def start(operation: Save) -> AsyncResponse[None]:
       SealwaxError: It failed before that.
     """
     staging = Staging(operation)
-    staging.job.start()
     staging.job.attend(staging.over)
     return staging.response()
 

@@ -20,11 +20,12 @@ from pathlib import Path
 
 import sealwax
 from sealwax.effect_handlers import inject
-from tests.crash.states import state
+from tests.crash.states import context, state
 
 
 def report(**facts: object) -> None:
-    print(json.dumps(facts), flush=True)
+    sys.stdout.write(json.dumps(facts) + "\n")
+    sys.stdout.flush()
 
 
 def fork(work: Callable[[], None]) -> int:
@@ -45,7 +46,7 @@ def ending(status: int) -> str:
     return f"exit {os.WEXITSTATUS(status)}"
 
 
-def at_every_effect(base: Path, old: str) -> None:
+def at_every_effect(base: Path, layout: str, old: str) -> None:
     """Kills a save at its first effect, another at its second, and so on, before and after.
 
     ``old`` is a checkpoint to overwrite, or empty. Ends with the first that comes through.
@@ -59,7 +60,9 @@ def at_every_effect(base: Path, old: str) -> None:
 
         def work() -> None:
             with inject(number, kill=True, moment=moment):
-                sealwax.save(directory / "c", state(2), overwrite=bool(old))
+                sealwax.save(
+                    directory / "c", state(2), overwrite=bool(old), context=context(layout)
+                )
 
         return fork(work), directory
 

@@ -8,7 +8,12 @@ from typing import Any
 
 import numpy as np
 
+import sealwax
+from sealwax.context import Context
+
 MARK = ".orbax-checkpoint-tmp"
+LAYOUTS = {"database": {}, "files": {"array.saving.use_ocdbt": False}}
+"""Settings by which a save has one data file for many chunks, or one for each."""
 
 
 def state(number: int) -> dict[str, Any]:
@@ -33,6 +38,10 @@ def state(number: int) -> dict[str, Any]:
     }
 
 
+def context(layout: str) -> Context:
+    return Context().replace(LAYOUTS[layout])
+
+
 def same(found: Any, wanted: Any) -> bool:
     """Whether two states are the same to the bit."""
     if isinstance(wanted, dict):
@@ -50,8 +59,6 @@ def same(found: Any, wanted: Any) -> bool:
 
 def step_at(path: Path) -> int | None:
     """The number of the state at ``path``, which must be complete; ``None`` where nothing is."""
-    import sealwax
-
     if not os.path.lexists(path):
         return None
     found = sealwax.load(path)

@@ -15,7 +15,7 @@ from sealwax.context import Context
 from sealwax.effect_handlers import record
 from sealwax.layouts import manifest
 from sealwax.runtime import files
-from tests.crash.states import state, step_at
+from tests.crash.states import LAYOUTS, context, state, step_at
 
 ATOMIC = Context().at.file.durability.set("atomic")
 
@@ -44,10 +44,10 @@ def test_the_trace_of_a_save_keeps_the_sync_contract(tmp_path, overwriting):
     written = 0
     for number, effect in enumerate(trace):
         match effect:
-            case e.WriteFile(path=at, sync=sync) | e.WriteBatch(path=at, sync=sync):
+            case e.WriteFile() | e.WriteBatch():
                 written += 1
-                assert sync
-                assert synced(os.path.dirname(at), number, seal)
+                assert effect.sync
+                assert synced(os.path.dirname(effect.path), number, seal)
             case e.MakeDirectory(path=at, lease=False):
                 assert synced(os.path.dirname(at), number, seal)
             case e.RemoveTree():
@@ -96,12 +96,13 @@ class Watch:
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="reads /proc")
 @pytest.mark.parametrize("overwriting", [False, True], ids=["fresh", "overwrite"])
-def test_every_file_and_directory_was_really_synced(tmp_path, monkeypatch, overwriting):
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_file_and_directory_was_really_synced(tmp_path, monkeypatch, overwriting, layout):
     path = tmp_path / "new" / "c"
     if overwriting:
         sealwax.save(path, state(1))
     watch = Watch(monkeypatch)
-    sealwax.save(path, state(2), overwrite=overwriting)
+    sealwax.save(path, state(2), overwrite=overwriting, context=context(layout))
     assert list(watch.sealed.values()) == [set()]
     assert str(path.parent) in watch.synced
     assert overwriting or str(tmp_path) in watch.synced

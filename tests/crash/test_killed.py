@@ -13,7 +13,7 @@ import pytest
 
 import sealwax
 from sealwax.effect_handlers import record
-from tests.crash.states import leftovers, state, step_at
+from tests.crash.states import context, leftovers, state, step_at
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,17 +35,22 @@ def drive(*arguments: object) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("overwriting", [False, True], ids=["fresh", "overwrite"])
-def test_killed_at_every_effect(tmp_path, overwriting):
+@pytest.mark.parametrize(
+    ("overwriting", "layout"),
+    [(False, "database"), (True, "database"), (True, "files")],
+    ids=["fresh", "overwrite", "overwrite-files"],
+)
+def test_killed_at_every_effect(tmp_path, overwriting, layout):
     old = tmp_path / "old"
-    sealwax.save(old, state(1))
-    with record() as trace:
+    sealwax.save(old, state(1), context=context(layout))
+    with record() as trace, context(layout):
         sealwax.save(tmp_path / "count", state(2))
         if overwriting:
             trace.effects.clear()
             sealwax.save(tmp_path / "count", state(2), overwrite=True)
 
-    *killed, before, after = drive("effects", tmp_path / "killed", old if overwriting else "")
+    start = old if overwriting else ""
+    *killed, before, after = drive("effects", tmp_path / "killed", layout, start)
     assert [run["ending"] for run in (before, after)] == ["exit 0"] * 2
     assert len(killed) == 2 * len(trace.effects)
     assert {run["ending"] for run in killed} == {"SIGKILL"}

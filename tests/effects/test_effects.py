@@ -25,7 +25,10 @@ EXAMPLES: list[tuple[e.Effect, str]] = [
     (e.ReadFile(path="/p"), "read /p"),
     (e.Now(), "tell the time"),
     (e.Token(), "draw a random name"),
-    (e.ReadEntries(directory="/p", keys=("a",), database=True), "read the metadata of 1 array in /p"),
+    (
+        e.ReadEntries(directory="/p", keys=("a",), database=True),
+        "read the metadata of 1 array in /p",
+    ),
     (e.MakeDirectory(path="/p"), "make directory /p"),
     (e.WriteFile(path="/p", content=b""), "write /p and sync"),
     (e.WriteFiles(directory="/p", contents={}), "write files below /p and sync"),

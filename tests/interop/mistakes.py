@@ -230,7 +230,7 @@ def _(ocp: Any, here: Path) -> object:
     return ocp.save(here / "ckpt", {"a.b": np.ones(2), "a": {"b": np.zeros(2)}})
 
 
-@mistake("a dict that holds itself", *_LEAF, leaf="a.b.a", path="ckpt")
+@mistake("a dict that holds itself", *_LEAF, leaf="a.b", path="ckpt")
 def _(ocp: Any, here: Path) -> object:
     inner: dict[str, Any] = {}
     inner["a"] = {"b": inner}
@@ -285,7 +285,8 @@ _LEAF_TEMPLATES: dict[str, tuple[Any, Any]] = {
     "an int for a string": ({"w": "text"}, {"w": int}),
     "a string for an int": ({"w": 3}, {"w": str}),
     "a float for an array": (_W, {"w": float, "b": np.ones(3)}),
-    "data for typed keys": ({"w": jax.random.key(0)}, {"w": _struct(2, dtype=jnp.uint32)}),
+    "an array for typed keys": ({"w": jax.random.key(0)}, {"w": _struct(3, dtype=jnp.uint32)}),
+    "typed keys for an array": (_W, {"w": jax.random.key(0), "b": np.ones(3)}),
     "keys of another kind": (
         {"w": jax.random.key(0)},
         {"w": jax.random.key(0, impl="rbg")},
@@ -350,7 +351,8 @@ def _largest(folder: Path) -> Path:
 
 def _damaged(damage: Callable[[Path], object], writer: Any = None) -> Make:
     def make(ocp: Any, here: Path) -> object:
-        big = {"w": np.random.default_rng(0).normal(size=3000), "s": "text"}
+        noise = np.random.default_rng(0).normal(size=3000)
+        big = {"w": noise, "s": "text"} | ({"j": jnp.ones(2)} if writer else {})
         (writer or ocp).save(here / "ckpt", big)
         damage(here / "ckpt")
         return ocp.load(here / "ckpt")

@@ -147,9 +147,7 @@ def test_keys_whose_kind_was_not_recorded_come_back_as_their_data(tmp_path: Path
     context.array.saving.array_metadata_store = None
     with context:
         orbax.save(tmp_path / "ckpt", {"k": jax.random.key(3)})
-    assert_same(
-        sealwax.load(tmp_path / "ckpt"), {"k": jax.random.key_data(jax.random.key(3))}
-    )
+    assert_same(sealwax.load(tmp_path / "ckpt"), {"k": jax.random.key_data(jax.random.key(3))})
 
 
 def test_saved_shardings_are_restored_on_request(tmp_path: Path) -> None:

@@ -151,7 +151,9 @@ CONTAINERS = [
 @pytest.mark.parametrize(("state", "template"), CONTAINERS, ids=repr)
 def test_the_template_decides_about_containers(tmp_path: Path, state: Any, template: Any) -> None:
     sealwax.save(tmp_path / "ckpt", {"x": state})
-    wanted = jax.tree.unflatten(jax.tree.structure(template), [1, 2][: len(jax.tree.leaves(template))])
+    wanted = jax.tree.unflatten(
+        jax.tree.structure(template), [1, 2][: len(jax.tree.leaves(template))]
+    )
     assert_same(sealwax.load(tmp_path / "ckpt", {"x": template}), {"x": wanted})
 
 
@@ -217,9 +219,12 @@ def test_every_dtype_of_jax(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
 def test_every_kind_of_keys(tmp_path: Path, impl: str) -> None:
     keys = jax.random.key(0, impl=impl)
-    state = {"one": keys, "none": jax.random.wrap_key_data(
-        np.zeros((0, *jax.random.key_data(keys).shape), np.uint32), impl=impl
-    )}
+    state = {
+        "one": keys,
+        "none": jax.random.wrap_key_data(
+            np.zeros((0, *jax.random.key_data(keys).shape), np.uint32), impl=impl
+        ),
+    }
     sealwax.save(tmp_path / "ckpt", state)
     for loaded in (
         sealwax.load(tmp_path / "ckpt"),

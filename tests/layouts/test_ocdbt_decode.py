@@ -96,7 +96,7 @@ def test_references_are_relative_to_the_base_of_their_node() -> None:
     made = encode(SMALL, max_node_bytes=1)
     version = latest(made.manifest)
     assert version.root is not None
-    moved = replace(version, root=replace(version.root, base="a/"))
+    moved = replace(version, root=version.root._replace(base="a/"))
     asked: list[str] = []
 
     def read(ref: DataRef) -> bytes:

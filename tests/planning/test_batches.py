@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 
 import numpy as np
 from hypothesis import given
@@ -68,7 +69,7 @@ def test_no_batch_is_larger_than_the_limit_unless_it_is_one_chunk(drawn, limit):
 @given(st.lists(forms(), max_size=6), LIMITS)
 def test_two_neighbours_would_not_fit_into_one_batch(drawn, limit):
     made = list(batches(drawn, limit))
-    for one, two in zip(made, made[1:], strict=False):
+    for one, two in itertools.pairwise(made):
         first = two.slabs[0]
         size = (first.last - first.first) * drawn[first.leaf].chunk_bytes
         assert one.nbytes + size > limit

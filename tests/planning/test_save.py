@@ -19,7 +19,6 @@ from sealwax.planning.names import parent
 from sealwax.planning.requests import Site
 from sealwax.planning.save import plan_save
 from tests.planning.requests import (
-    FREE,
     LEFTOVER,
     PATH,
     ROOT,
@@ -395,20 +394,20 @@ save {PATH}
  3  bring 2 leaves to the host
  4  write 2 leaves to [tmp]/state/d/00000000 and sync   36 B  2-3
  5  derive the item's files                                   4
- 6  derive whether all is in them                             4-5
- 7  write [tmp]/state/_METADATA and sync                      2 5
- 8  write [tmp]/state/_SEALWAX and sync                       2 5
- 9  write [tmp]/state/d/00000001 and sync                     2 5
-10  write [tmp]/state/manifest.ocdbt and sync                 2 5
-11  sync directory [tmp]/state/d                              0-10
-12  sync directory [tmp]/state                                0-11
-13  tell the time                                             12
-14  derive the checkpoint's files                             5 13
-15  write [tmp]/orbax.checkpoint and sync                     14
-16  write [tmp]/_CHECKPOINT_METADATA and sync                 14
-17  write [tmp]/_SEALWAX and sync                             14
-18  write [tmp]/commit_success.txt and sync                   14
-19  sync directory [tmp]                                      0-18
+ 6  write [tmp]/state/_METADATA and sync                      2 5
+ 7  write [tmp]/state/_SEALWAX and sync                       2 5
+ 8  write [tmp]/state/d/00000001 and sync                     2 5
+ 9  write [tmp]/state/manifest.ocdbt and sync                 2 5
+10  sync directory [tmp]/state/d                              0-9
+11  sync directory [tmp]/state                                0-10
+12  tell the time                                             11
+13  derive the checkpoint's files                             5 12
+14  write [tmp]/orbax.checkpoint and sync                     13
+15  write [tmp]/_CHECKPOINT_METADATA and sync                 13
+16  write [tmp]/_SEALWAX and sync                             13
+17  write [tmp]/commit_success.txt and sync                   13
+18  sync directory [tmp]                                      0-17
+19  derive that nothing is missing                            4-5
 20  seal: exchange [tmp] and {PATH}                        0-19
 21  sync directory /runs/a                                    20
 22  remove [tmp]                                              21"""

@@ -93,13 +93,16 @@ async def test_steps_that_do_not_need_each_other_run_side_by_side():
 
 
 async def test_results_go_where_they_are_named():
+    def add(found: dict[str, int], more: int) -> int:
+        return found["a"] + more
+
     steps = (
         Step(number=0, effect=act("0")),
         using(1, 0),
         using(2, 0, "b"),
         using(3, e.SOURCES),
-        Step(number=4, effect=e.Derive(name="sum", function=lambda a, b: a["a"] + b, inputs=(e.From(step=0), 5))),
-    )  # fmt: skip
+        Step(number=4, effect=e.Derive(name="sum", function=add, inputs=(e.From(step=0), 5))),
+    )
     plan = Plan(title="t", path="/p", steps=steps, result=4)
     performer = Performer({"0": giving({"a": 1, "b": 2})})
     assert await execute(plan, performer, sources=("source",)) == 6
@@ -355,7 +358,7 @@ class Held:
         async def make() -> None:
             self.held += self.sizes[number]
             self.peak = max(self.peak, self.held)
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
 
         return make
 

@@ -13,6 +13,7 @@ import pytest
 import sealwax
 from sealwax import effects as e
 from sealwax.effect_handlers import Handler, inject, record
+from sealwax.errors import SealError
 from sealwax.runtime import handlers
 
 
@@ -199,11 +200,11 @@ def test_record_keeps_what_passes_in_order_and_changes_nothing(tmp_path):
 
 
 def test_record_keeps_failed_effects_and_the_undoing(tmp_path):
-    with record() as trace, inject(e.Rename, error=OSError(5, "bad")), pytest.raises(OSError):
+    with record() as trace, inject(e.Rename, error=OSError(5, "bad")), pytest.raises(SealError):
         sealwax.save(tmp_path / "c", {"step": 1})
     assert "Rename" not in trace.kinds()
     assert trace.kinds()[-1] == "RemoveTree"
-    with inject(e.Rename, error=OSError(5, "bad")), record() as trace, pytest.raises(OSError):
+    with inject(e.Rename, error=OSError(5, "bad")), record() as trace, pytest.raises(SealError):
         sealwax.save(tmp_path / "c", {"step": 1})
     assert "Rename" in trace.kinds()
 

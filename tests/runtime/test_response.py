@@ -10,6 +10,7 @@ import threading
 import time
 
 import anyio
+import anyio.lowlevel
 import pytest
 import trio
 
@@ -37,7 +38,7 @@ class Work:
 
     async def run(self) -> object:
         try:
-            while not self.go.is_set():
+            while not self.go.is_set():  # noqa: ASYNC110 it is set from other threads
                 await anyio.sleep(0.002)
         except BaseException:
             self.undone = True
@@ -231,7 +232,7 @@ def test_cancelling_while_the_loop_is_busy_does_not_block():
 
     async def block() -> int:
         busy.set()
-        time.sleep(0.1)
+        time.sleep(0.1)  # noqa: ASYNC251 that is the point
         return 7
 
     job = Job(block, "job")
@@ -275,7 +276,7 @@ def test_running_gives_the_result_or_the_error_and_leaves_no_thread():
 
 async def test_running_inside_a_loop_is_allowed():
     async def one() -> int:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         return 7
 
     assert background.run(one, "one") == 7
@@ -320,3 +321,39 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path, verb, kind):
     eventually(lambda: our_threads() == [])
     sealwax.save(tmp_path / "c", {"step": 2})
     assert sealwax.load(tmp_path / "c") == {"step": 2}
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_an_interrupt_while_the_thread_starts_leaves_nothing_behind(tmp_path, monkeypatch, moment):
+    original = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        monkeypatch.undo()
+        if moment == "after":
+            original(thread)
+        raise KeyboardInterrupt
+
+    with inject(e.Look, delay=0.01):
+        monkeypatch.setattr(threading.Thread, "start", start)
+        with pytest.raises(KeyboardInterrupt):
+            sealwax.save(tmp_path / "c", {"step": 1})
+    assert names(tmp_path) == []
+    eventually(lambda: our_threads() == [])
+    assert names(tmp_path) == []
+
+
+def test_a_job_that_was_given_up_before_it_began_never_runs(work):
+    ran, one = [], work()
+
+    async def run() -> None:
+        ran.append(1)
+
+    job = Job(run, "job")
+    start, job.start = job.start, lambda: (_ for _ in ()).throw(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        job.attend(one.job.finished)
+    start()
+    eventually(lambda: our_threads() == ["sealwax job"] or not job._thread.is_alive())
+    with pytest.raises(OperationCancelledError):
+        job.value()
+    assert ran == []

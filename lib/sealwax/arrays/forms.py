@@ -73,6 +73,11 @@ class Form:
         """Bytes of the whole array."""
         return math.prod(self.shape) * self.storage.carrier.itemsize
 
+    @functools.cached_property
+    def chunk_count(self) -> int:
+        """Number of all its chunks."""
+        return sum(map(len, self.chunks))
+
     @property
     def written(self) -> tuple[int, ...]:
         """Shape of what one process of many would write."""

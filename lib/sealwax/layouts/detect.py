@@ -117,6 +117,7 @@ def _not_a_checkpoint(found: Found) -> SealwaxError | None:
             hint=f"Load {parent!r} with checkpointable_name={item!r}.",
         )
     steps = [name for name, inside in found.items.items() if not _MARKERS.isdisjoint(inside)]
+    steps.sort(key=lambda name: (len(name), name))  # As numbers are sorted, where they are that.
     if _MARKERS.isdisjoint(found.names) and not trees_in(found):
         if steps:
             shown = ", ".join(map(repr, steps[-_SHOWN:]))

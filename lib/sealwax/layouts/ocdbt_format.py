@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from sealwax.checksum import crc32c, extend, trailer
 from sealwax.errors import CorruptionError, InvalidLayoutError
@@ -32,9 +32,8 @@ _HEADER = struct.Struct("<4sQ")
 _TRAILER_BYTES = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataRef:
-    """A byte range of a data file.
+class DataRef(NamedTuple):
+    """A byte range of a data file; a tuple, because databases have very many of them.
 
     Attributes:
       file: Path of the file below ``base``.

@@ -20,6 +20,7 @@ TREE_METADATA = "_METADATA"
 SHARDING = "_sharding"
 STRINGS = "_strings.json"
 ARRAY_METADATAS = "array_metadatas"
+PROCESS = "process_"
 PROCESS_METADATA = "array_metadatas/process_0"
 DATABASE = "manifest.ocdbt"
 DATA = "d"
@@ -148,11 +149,18 @@ def read_shardings(data: bytes | None, path: str) -> dict[str, str]:
     """Recorded shardings by leaf name; an absent file records none."""
     if data is None:
         return {}
-    return {
-        base64.urlsafe_b64decode(key).decode(): text
-        for key, text in parse(data, path).items()
-        if isinstance(text, str)
-    }
+    try:
+        return {
+            base64.urlsafe_b64decode(key).decode(): text
+            for key, text in parse(data, path).items()
+            if isinstance(text, str)
+        }
+    except ValueError as error:
+        raise CorruptionError(
+            "The record of shardings names leaves in a way that Orbax does not",
+            path=path,
+            hint="Only saved_shardings needs it: remove this file to load without it.",
+        ) from error
 
 
 class ArrayFacts(NamedTuple):
@@ -188,13 +196,20 @@ def read_key_impls(data: bytes | None, path: str) -> dict[str, str]:
     if data is None:
         return {}
     found: dict[str, str] = {}
-    entries: list[dict[str, Any]] = parse(data, path).get("array_metadatas") or []
-    for entry in entries:
-        array: dict[str, Any] = entry.get("array_metadata") or {}
-        extra: dict[str, Any] = array.get("ext_metadata") or {}
-        impl = extra.get("random_key_impl")
-        if impl is not None:
-            found[array["param_name"]] = impl
+    try:
+        entries: list[dict[str, Any]] = parse(data, path).get("array_metadatas") or []
+        for entry in entries:
+            array: dict[str, Any] = entry.get("array_metadata") or {}
+            extra: dict[str, Any] = array.get("ext_metadata") or {}
+            impl = extra.get("random_key_impl")
+            if impl is not None:
+                found[str(array["param_name"])] = str(impl)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise CorruptionError(
+            "The metadata of a process's arrays is not as Orbax writes it",
+            path=path,
+            hint="Only typed keys need it: remove this file to load them as bare data.",
+        ) from error
     return found
 
 

@@ -2,83 +2,81 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 from sealwax.arrays.forms import Form
-from sealwax.arrays.zarr import ZarrFormat, chunk_key, metadata_key, parse_zarr2, parse_zarr3
-from sealwax.effects import Stored
+from sealwax.arrays.zarr import ZarrFormat, parse_zarr2, parse_zarr3
 from sealwax.errors import InternalError
 from sealwax.layouts import orbax
 from sealwax.layouts.ocdbt_decode import decode_manifest, entries
 from sealwax.layouts.ocdbt_format import DataRef, Manifest, Value
-from sealwax.planning.describe import Description
+from sealwax.options import ArrayOptions
+from sealwax.planning.inventory import Inventory
+from sealwax.planning.store import Store, zarr_format
 
 
-def check(description: Description, files: Mapping[str, bytes], *results: Any) -> None:
+def check(
+    inventory: Inventory, saving: ArrayOptions.Saving, store: Store, files: Mapping[str, bytes]
+) -> None:
     """Finds the metadata and every chunk of every array, or says which of them is not there.
 
-    The database is decoded again, from the bytes that are written.
+    A database is decoded again, from the bytes that are written.
 
     Args:
-      description: What the item should hold.
-      files: The content of its files.
-      *results: What the steps that write arrays answered, as ``Description.item_files`` takes it.
+      inventory: What should be there.
+      saving: How it was written.
+      store: What writing it came to.
+      files: The content of the files that describe it.
 
     Raises:
       InternalError: Something is missing, or is not what it should be.
     """
-    stock = description.inventory
-    if not stock.arrays:
+    if not inventory.arrays:
         return
-    stored = description.gather(results[: description.batches]).stored
-    if description.saving.use_ocdbt:
-        found = _database(files)
-    else:
-        found = dict(_separate(stored)) | {key: data for key, data in results[-1].items()}
-    for name, form, chunks in zip(stock.names, stock.arrays, stored, strict=True):
-        problem = _problem(name, form, chunks, found, description.format)
-        if problem is not None:
-            raise InternalError(
-                f"{problem} after it was written; the checkpoint was not sealed", leaf=name
-            )
+    _check_forms(inventory, store, zarr_format(saving))
+    if not saving.use_ocdbt:
+        return
+    found = _decode(files)
+    if found != {key.encode(): value for key, value in store.entries}:
+        lost = next((key for key, value in store.entries if found.get(key.encode()) != value), None)
+        raise _unsealed(
+            "The database holds something else than was put into it",
+            "a key too many" if lost is None else repr(lost),
+        )
 
 
-def _database(files: Mapping[str, bytes]) -> dict[str, Value]:
+def _check_forms(inventory: Inventory, store: Store, format: ZarrFormat) -> None:
+    metadata = iter(store.metadata().values())
+    known: set[tuple[int, int]] = set()
+    for name, form, chunks in zip(inventory.names, inventory.arrays, store.stored, strict=True):
+        if len(chunks) != form.chunk_count:
+            raise _unsealed(
+                "Not every chunk of a leaf was written", f"{len(chunks)} of {form.chunk_count}"
+            ).located(leaf=name)
+        data = next(metadata, b"")
+        if (id(data), id(form)) not in known:
+            if not _describes(data, form, format):
+                raise _unsealed("The metadata of a leaf is not its own", repr(data)).located(
+                    leaf=name
+                )
+            known.add((id(data), id(form)))
+
+
+def _describes(data: bytes, form: Form, format: ZarrFormat) -> bool:
+    array = parse_zarr3(data) if format is ZarrFormat.V3 else parse_zarr2(data)
+    return (array.shape, array.chunk_shape) == (form.shape, form.chunk_shape)
+
+
+def _decode(files: Mapping[str, bytes]) -> dict[bytes, Value]:
     made = decode_manifest(files[orbax.DATABASE])
     if not isinstance(made, Manifest):
-        raise InternalError("The database was compressed")
+        raise _unsealed("The database cannot be decoded", "a compressed one")
 
     def read(ref: DataRef) -> bytes:
         return files[ref.path][ref.offset : ref.offset + ref.length]
 
-    return {key.decode(): value for key, value in entries(made.versions[-1], read)}
+    return dict(entries(made.versions[-1], read))
 
 
-def _separate(stored: Sequence[Sequence[Stored]]) -> Iterator[tuple[str, Value]]:
-    for chunk in itertools.chain.from_iterable(stored):
-        yield chunk.file, DataRef(file=chunk.file, offset=chunk.offset, length=chunk.length)
-
-
-def _problem(
-    name: str,
-    form: Form,
-    chunks: Sequence[Stored],
-    found: Mapping[str, Value],
-    format: ZarrFormat,
-) -> str | None:
-    metadata = found.get(metadata_key(name, format))
-    if not isinstance(metadata, bytes):
-        return "The metadata of an array is missing"
-    array = parse_zarr3(metadata) if format is ZarrFormat.V3 else parse_zarr2(metadata)
-    if array.shape != form.shape or array.chunk_shape != form.chunk_shape:
-        return "The metadata of an array is not its own"
-    if len(chunks) != sum(map(len, form.chunks)):
-        return "A chunk of an array is missing"
-    for chunk in chunks:
-        value = found.get(chunk_key(name, chunk.place, format))
-        wanted = DataRef(file=chunk.file, offset=chunk.offset, length=chunk.length)
-        if value != wanted:
-            return f"Chunk {chunk.place} of an array is missing"
-    return None
+def _unsealed(what: str, found: str) -> InternalError:
+    return InternalError(f"{what}, so the checkpoint was not sealed", found=found)

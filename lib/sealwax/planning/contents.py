@@ -17,6 +17,7 @@ from sealwax.errors import CorruptionError, InternalError, SealwaxError
 from sealwax.layouts import manifest, orbax
 from sealwax.planning import names
 from sealwax.trees.build import build
+from sealwax.trees.keys import name as name_of
 from sealwax.trees.paths import paths
 from sealwax.trees.records import Entry
 from sealwax.trees.structure import EmptyKind, PyTree, Structure, rebuild
@@ -61,12 +62,21 @@ class StoredArray:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class StoredLeaf:
-    """A leaf in a checkpoint: an array, or a value that the metadata holds itself."""
+    """A leaf in a checkpoint: an array, or a value that the metadata holds itself.
+
+    Attributes:
+      entry: What is recorded of it.
+      kind: What it was when it was saved.
+      array: The array, if it is one.
+      data: The value, or the record of it, if it is none.
+      damage: Why it cannot be loaded. The others can all the same.
+    """
 
     entry: Entry
     kind: LeafKind
     array: StoredArray | None = None
     data: Any = None
+    damage: SealwaxError | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +90,7 @@ class Contents:
       files: Data files that native chunks refer to by number, below the directory.
       database: Whether foreign arrays lie in one OCDBT database.
       trailer: Bytes of the checksum that follows each native chunk.
+      rich: Whether trees have named tuples where there were some, and no dicts in their place.
     """
 
     directory: str
@@ -88,6 +99,7 @@ class Contents:
     files: tuple[str, ...] = ()
     database: bool = True
     trailer: int = ZarrFormat.V3.trailer
+    rich: bool = False
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -97,7 +109,7 @@ class Contents:
     def tree(self, values: Sequence[object]) -> Result[PyTree, SealwaxError]:
         """A tree with one value for each leaf, built without a template."""
         if self.structure is not None:
-            return rebuild(self.structure, values).alt(_widen)
+            return rebuild(self.structure, values, namedtuples=self.rich).alt(_widen)
         return build(self.entries, values).alt(_widen)
 
 
@@ -210,6 +222,7 @@ class OrbaxFiles:
     strings: Mapping[str, Any]
     shardings: Mapping[str, str]
     key_impls: Mapping[str, str]
+    structure: Structure | None = None
 
 
 def array_entries(entries: Sequence[Entry]) -> tuple[Entry, ...]:
@@ -220,16 +233,24 @@ def array_entries(entries: Sequence[Entry]) -> tuple[Entry, ...]:
 def from_orbax(files: OrbaxFiles) -> Result[Contents, SealwaxError]:
     """Joins the metadata that Orbax spreads over several files."""
     leaves: list[StoredLeaf] = []
-    for entry in files.entries:
+    structure, entries = files.structure, files.entries
+    if structure is not None:
+        by_name = {entry.name: entry for entry in entries}
+        ordered = [by_name.pop(name_of(path), None) for path in paths(structure)]
+        fits = not by_name and None not in ordered
+        entries = tuple([e for e in ordered if e is not None]) if fits else entries
+        structure = structure if fits else None
+    for entry in entries:
         leaf = _from_entry(entry, files)
         if isinstance(leaf, SealwaxError):
-            return Failure(leaf.located(leaf=entry.name, path=files.directory))
+            damage = leaf.located(leaf=entry.name, path=files.directory)
+            leaf = StoredLeaf(entry=entry, kind=LeafKind.NUMPY_ARRAY, damage=damage)
         leaves.append(leaf)
     return Success(
         Contents(
             directory=files.directory,
             leaves=tuple(leaves),
-            structure=None,
+            structure=structure,
             database=files.database,
         )
     )

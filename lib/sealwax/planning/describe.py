@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import msgspec
 
 from sealwax.arrays.forms import Form
 from sealwax.arrays.leafkinds import LeafKind
-from sealwax.arrays.zarr import (
-    Codec,
-    ZarrFormat,
-    chunk_key,
-    metadata_key,
-    zarr2_metadata,
-    zarr3_metadata,
-)
 from sealwax.effects import Stored
 from sealwax.layouts import manifest, ocdbt, orbax
-from sealwax.layouts.ocdbt_format import DataRef, Value
 from sealwax.lens import to_dict
 from sealwax.options import ArrayOptions, Options
 from sealwax.planning.inventory import Inventory
-from sealwax.planning.separate import zarr_format
+from sealwax.planning.store import Store, codec, zarr_format
 from sealwax.trees.records import Entry, empty_entry, to_entries
 from sealwax.trees.rich import name_empty_namedtuples, value_tree
 from sealwax.trees.structure import EmptyKind
@@ -32,18 +23,6 @@ from sealwax.trees.structure_json import to_json
 from sealwax.version import __version__
 
 _INLINE_BYTES = 1024
-
-
-class Gathered(NamedTuple):
-    """What writing the arrays came to.
-
-    Attributes:
-      stored: For every array, where its chunks went.
-      compressed: The arrays that were compressed.
-    """
-
-    stored: Sequence[Sequence[Stored]]
-    compressed: frozenset[int]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +45,6 @@ class Description:
     saving: ArrayOptions.Saving
     rich: bool = False
 
-    @property
-    def format(self) -> ZarrFormat:
-        """The version of Zarr."""
-        return zarr_format(self.saving.use_zarr3)
-
     def directories(self) -> tuple[str, ...]:
         """The directories that the files of the item need."""
         needed = {name.rpartition("/")[0] for name in self.item_names()}
@@ -89,45 +63,13 @@ class Description:
             names.append(orbax.STRINGS)
         return tuple(sorted(names))
 
-    def gather(self, results: Sequence[Any]) -> Gathered:
-        """Sorts by array what each batch stored, and joins what the probes found.
-
-        Args:
-          results: The answers of the steps that write batches, then of those that look at them.
-        """
-        stored: list[list[Stored]] = [[] for _ in self.inventory.arrays]
-        for part in cast("Sequence[Sequence[Stored]]", results[: self.batches]):
-            for chunk in part:
-                stored[chunk.leaf].append(chunk)
-        found = cast("Sequence[frozenset[int]]", results[self.batches :])
-        compressed = frozenset[int]().union(*found)
-        if self.saving.use_compression and self.saving.compression == "always":
-            compressed = frozenset(range(len(stored)))
-        return Gathered(stored, compressed)
-
-    def array_files(self, *results: Any) -> dict[str, bytes]:
-        """The metadata of every array, by its key in the store; results as for ``gather``."""
-        compressed = self.gather(results).compressed
-        stock = self.inventory
-        return {
-            metadata_key(name, self.format): self._zarr_metadata(form, array in compressed)
-            for array, (name, form) in enumerate(zip(stock.names, stock.arrays, strict=True))
-        }
-
-    def item_files(self, *results: Any) -> dict[str, bytes]:
-        """The content of every file of the item but those of the arrays, by name.
-
-        Args:
-          *results: As for ``gather``; without a database also what ``array_files`` gave.
-        """
-        separate: dict[str, bytes] = {}
-        if not self.saving.use_ocdbt:
-            *results, separate = results
-        gathered = self.gather(results)
+    def item_files(self, store: Store) -> dict[str, bytes]:
+        """The content of every file of the item but those of the arrays, by name."""
         files = self._described()
         if self.inventory.arrays and self.saving.use_ocdbt:
-            files |= self._database(gathered)
-        files[manifest.NAME] = self._manifest(gathered, files | separate)
+            files |= self._database(store)
+        separate = {} if self.saving.use_ocdbt else store.metadata()
+        files[manifest.NAME] = self._manifest(store, files | separate)
         return files
 
     def _described(self) -> dict[str, bytes]:
@@ -172,20 +114,10 @@ class Description:
             rich=value_tree(structure, entries) if self.rich else None,
         )
 
-    def _database(self, gathered: Gathered) -> dict[str, bytes]:
-        entries: list[tuple[bytes, Value]] = []
-        for array, (name, form) in enumerate(
-            zip(self.inventory.names, self.inventory.arrays, strict=True)
-        ):
-            metadata = self._zarr_metadata(form, array in gathered.compressed)
-            entries.append((metadata_key(name, self.format).encode(), metadata))
-            for chunk in gathered.stored[array]:
-                key = chunk_key(name, chunk.place, self.format).encode()
-                ref = DataRef(file=chunk.file, offset=chunk.offset, length=chunk.length)
-                entries.append((key, ref))
+    def _database(self, store: Store) -> dict[str, bytes]:
         nodes = orbax.data_file(self.batches)
         made = ocdbt.encode(
-            entries,
+            [(key.encode(), value) for key, value in store.entries],
             nodes_file=nodes,
             uuid=bytes.fromhex(self.token),
             commit_time_ns=self.now,
@@ -193,13 +125,9 @@ class Description:
         )
         return {nodes: made.nodes, orbax.DATABASE: made.manifest}
 
-    def _zarr_metadata(self, form: Form, squeezed: bool) -> bytes:
-        describe = zarr3_metadata if self.format is ZarrFormat.V3 else zarr2_metadata
-        return describe(form.shape, form.chunk_shape, form.storage.logical, _codec(squeezed))
-
-    def _manifest(self, gathered: Gathered, files: Mapping[str, bytes]) -> bytes:
+    def _manifest(self, store: Store, files: Mapping[str, bytes]) -> bytes:
         stock = self.inventory
-        data_files = self._data_files(gathered)
+        data_files = self._data_files(store)
         numbers = {file: number for number, file in enumerate(data_files)}
         forms: dict[tuple[int, bool], int] = {}
         made: list[manifest.Form] = []
@@ -213,12 +141,12 @@ class Description:
                     data = leaf.value.value
                 rows.append(manifest.Row(leaf.name, kind.value, data=data))
                 continue
-            form, squeezed = stock.arrays[array], array in gathered.compressed
+            form, squeezed = stock.arrays[array], array in store.compressed
             place = forms.setdefault((id(form), squeezed), len(made))
             if place == len(made):
                 made.append(_form_row(form, squeezed))
             chunks: list[int] = []
-            for chunk in sorted(gathered.stored[array], key=_by_place):
+            for chunk in sorted(store.stored[array], key=_by_place):
                 chunks += (numbers[chunk.file], chunk.offset, chunk.length, chunk.crc32c)
             rows.append(manifest.Row(leaf.name, kind.value, place, chunks))
         item = manifest.Item(
@@ -227,14 +155,14 @@ class Description:
             rows=rows,
             files=data_files,
             digests={name: manifest.digest(data) for name, data in files.items()},
-            zarr=self.format.value,
+            zarr=zarr_format(self.saving).value,
         )
         return manifest.encode(item)
 
-    def _data_files(self, gathered: Gathered) -> list[str]:
+    def _data_files(self, store: Store) -> list[str]:
         if self.saving.use_ocdbt:
             return [orbax.data_file(number) for number in range(self.batches)]
-        return [chunk.file for chunks in gathered.stored for chunk in chunks]
+        return [chunk.file for chunks in store.stored for chunk in chunks]
 
 
 def _by_place(chunk: Stored) -> tuple[int, ...]:
@@ -251,17 +179,13 @@ def _entry(number: int, stock: Inventory) -> Entry:
     return empty_entry(leaf.path, EmptyKind.NONE)
 
 
-def _codec(squeezed: bool) -> Codec:
-    return Codec.ZSTD if squeezed else Codec.RAW
-
-
 def _form_row(form: Form, squeezed: bool) -> manifest.Form:
     return manifest.Form(
         value_type=form.value_type,
         dtype=form.storage.logical,
         shape=form.shape,
         chunk_shape=form.chunk_shape,
-        codec=_codec(squeezed).value,
+        codec=codec(squeezed).value,
         key_impl=form.key_impl,
         sharding=form.sharding,
     )

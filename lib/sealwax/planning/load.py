@@ -28,7 +28,7 @@ from sealwax.trees.match import Matching, Wanted, match
 from sealwax.trees.report import unfit
 from sealwax.trees.structure import PyTree
 
-_Found: TypeAlias = list[tuple[str, Target]]
+_Found: TypeAlias = Sequence[tuple[str, Target]]
 _Assemble: TypeAlias = Callable[[Sequence[object]], Result[PyTree, SealwaxError]]
 
 
@@ -88,7 +88,7 @@ def plan_load(request: LoadRequest, contents: Contents) -> Result[Plan, SealwaxE
                 request.template,
                 contents.entries,
                 partial=request.options.pytree.loading.partial_load,
-                check=functools.partial(_misfit, request.rules, by_entry(contents)),
+                check=functools.partial(misfits, request, contents),
             ).alt(lambda error: error.located(path=request.path)),
             bind(functools.partial(plan_matched, request, contents)),
         )
@@ -101,7 +101,7 @@ def by_entry(contents: Contents) -> dict[int, StoredLeaf]:
 
 
 def _targets(contents: Contents, request: LoadRequest) -> Result[_Found, SealwaxError]:
-    found: _Found = []
+    found: list[tuple[str, Target]] = []
     for leaf in contents.leaves:
         try:
             target = targets.as_saved(leaf, request.devices, x64=request.x64)
@@ -111,9 +111,7 @@ def _targets(contents: Contents, request: LoadRequest) -> Result[_Found, Sealwax
     return Success(found)
 
 
-def misfits(
-    request: LoadRequest, contents: Contents, wanted: Sequence[Wanted]
-) -> list[Difference]:
+def misfits(request: LoadRequest, contents: Contents, wanted: Sequence[Wanted]) -> list[Difference]:
     """How stored leaves do not fit a template's."""
     leaves, rules = by_entry(contents), request.rules
     found = [_misfit(rules, leaves, each) for each in wanted]
@@ -131,6 +129,8 @@ def _misfit(rules: Rules, leaves: dict[int, StoredLeaf], wanted: Wanted) -> Diff
             expected=error.expected or error.what,
             found=error.found or targets.describe(leaf),
         )
+    except SealwaxError:
+        return None  # It cannot be loaded at all, and no template can change that.
     return None
 
 
@@ -139,7 +139,7 @@ def plan_matched(
 ) -> Result[Plan, SealwaxError]:
     """Plans a load of what was matched; every leaf that does not fit is in the one error."""
     leaves, rules = by_entry(contents), request.rules
-    found: _Found = []
+    found: list[tuple[str, Target]] = []
     failures: list[LeafError] = []
     for wanted in matching.wanted:
         leaf = leaves[id(wanted.entry)]
@@ -155,13 +155,18 @@ def plan_matched(
     return Success(_plan(request, contents, found, assemble=fill))
 
 
+def plan_leaves(
+    request: LoadRequest, contents: Contents, found: _Found
+) -> Plan:
+    """Plans a load of some leaves, with their names and targets; the result is their list."""
+    return _plan(request, contents, found, assemble=Success)
+
+
 def _fill(matching: Matching, values: Sequence[object]) -> Result[PyTree, SealwaxError]:
     return Success(matching.fill(values))
 
 
-def _plan(
-    request: LoadRequest, contents: Contents, found: _Found, *, assemble: _Assemble
-) -> Plan:
+def _plan(request: LoadRequest, contents: Contents, found: _Found, *, assemble: _Assemble) -> Plan:
     build = Builder()
     values: list[object] = [
         target.value if isinstance(target, Ready) else None for _, target in found
@@ -235,7 +240,7 @@ def _add_group(
         as_leaves = functools.partial(_host_leaves, finish, kinds=[host.kind for host in hosts])
         return build.derive("host leaves", as_leaves, result(buffers), after=filled)
     source = result(buffers)
-    if not all([read.as_stored for read in reads]):
+    if not all(read.as_stored for read in reads):
         source = result(build.derive("dtypes and shapes", finish, source, after=filled))
     place = Place(
         arrays=tuple(placements),
@@ -261,9 +266,7 @@ def _placement(leaf: str, target: ToDevice, reads: list[Read]) -> Placement:
             seen[region] = len(reads)
             reads.append(read_of(leaf, array, dtype, shape, region))
         placed.append((seen[region], device))
-    return Placement(
-        leaf, shape, dtype, sharding, tuple(placed), array.key_impl, target.layout
-    )
+    return Placement(leaf, shape, dtype, sharding, tuple(placed), array.key_impl, target.layout)
 
 
 def _finish(

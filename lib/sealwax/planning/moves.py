@@ -13,7 +13,7 @@ from sealwax.planning import names
 from sealwax.planning.batches import BATCH_BYTES, Batch, batches
 from sealwax.planning.builder import Builder, result
 from sealwax.planning.requests import SaveRequest
-from sealwax.planning.separate import zarr_format
+from sealwax.planning.store import always, zarr_format
 
 PROBED_BYTES = 64 << 10
 """Arrays smaller than this are not worth a look: packing them is what makes them cheap."""
@@ -99,7 +99,7 @@ class _Mover:
         return build.add(effect, holds=self._held(batch), staging=self._request.background)
 
     def candidates(self, batch: Batch) -> frozenset[int]:
-        if not self._saving.use_compression or self._saving.compression == "always":
+        if not self._saving.use_compression or always(self._saving):
             return frozenset()
         return frozenset([n for n in batch.first if self._forms[n].nbytes >= PROBED_BYTES])
 
@@ -111,10 +111,9 @@ class _Mover:
         present: frozenset[int],
         chosen: Sequence[int],
     ) -> WriteBatch | WriteChunks:
-        every = self._saving.use_compression and self._saving.compression == "always"
-        always = present if every else frozenset[int]()
-        compressed = (always, *map(result, chosen))
-        zarr = zarr_format(self._saving.use_zarr3).value
+        every = present if always(self._saving) else frozenset[int]()
+        compressed = (every, *map(result, chosen))
+        zarr = zarr_format(self._saving).value
         sync = self._request.options.file.durability == "durable"
         if not self._saving.use_ocdbt:
             return WriteChunks(

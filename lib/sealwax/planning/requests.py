@@ -62,9 +62,7 @@ class Site:
     now: int
 
 
-_FILES = frozenset(
-    {orbax.INDICATOR, orbax.CHECKPOINT_METADATA, orbax.COMMIT, orbax.TREE_METADATA}
-)
+_FILES = frozenset({orbax.INDICATOR, orbax.CHECKPOINT_METADATA, orbax.COMMIT, orbax.TREE_METADATA})
 _NAME_BYTES = 255
 
 

@@ -32,13 +32,15 @@ from sealwax.effects import (
 )
 from sealwax.errors import CheckpointExistsError, InvalidPathError, SealwaxError
 from sealwax.layouts import manifest, orbax
-from sealwax.planning import moves, names
+from sealwax.planning import names
 from sealwax.planning.builder import Builder, result
 from sealwax.planning.complete import check
 from sealwax.planning.describe import Description, Header
+from sealwax.planning.moves import add_moves, cut, host_budget
 from sealwax.planning.pipeline import bind, lift
 from sealwax.planning.requests import SaveRequest, Site
 from sealwax.planning.separate import check_paths
+from sealwax.planning.store import Store, fill
 
 
 def plan_save(request: SaveRequest, site: Site) -> Result[Plan, SealwaxError]:
@@ -137,7 +139,7 @@ def _plan(request: SaveRequest, site: Site) -> Plan:
     build = Builder()
     root = names.temporary(request.path, site.token)
     item = names.join(root, request.item)
-    batches = moves.cut(request)
+    batches = cut(request)
     description = _description(request, site, len(batches))
     inner = tuple(names.join(item, name) for name in description.directories())
     places = _Places(root=root, item=item, inner=inner)
@@ -145,11 +147,18 @@ def _plan(request: SaveRequest, site: Site) -> Plan:
         leftover = names.join(names.parent(request.path), name)
         build.add(RemoveTree(path=leftover, abandoned=True))
     made = _directories(build, request, site, places)
-    moved = moves.add_moves(build, request, item, batches, made)
-    content = _describe(build, request, description, places, made, moved)
+    moved = add_moves(build, request, item, batches, made)
+    stock, saving = request.inventory, request.options.array.saving
+    moves = (*map(result, moved.written), *map(result, moved.probes))
+    store = build.derive("the keys of the store", fill, stock, saving, len(batches), *moves)
+    content = _describe(build, request, description, places, made, store)
     _sync_item(build, request, places)
     _seal_files(build, request, site, places, content)
     _sync(build, request, places.root)
+    if saving.enable_post_merge_validation:
+        # Last, so that only the seal waits for it.
+        found = (result(store), result(content))
+        build.derive("that nothing is missing", check, stock, saving, *found)
     seal = _seal(build, request, site, places)
     return Plan(
         title="save" if not request.background else "save_async",
@@ -158,7 +167,7 @@ def _plan(request: SaveRequest, site: Site) -> Plan:
         undo=(RemoveTree(path=root),),
         seal=seal,
         names=request.inventory.names,
-        host_budget=moves.host_budget(request.options.memory, request.background),
+        host_budget=host_budget(request.options.memory, request.background),
     )
 
 
@@ -201,22 +210,16 @@ def _describe(
     description: Description,
     places: _Places,
     made: tuple[int, ...],
-    moved: moves.Moved,
+    store: int,
 ) -> int:
     """Adds the files that describe the item's data; returns the step that derives them."""
-    results = [result(step) for step in (*moved.written, *moved.probes)]
     if not description.saving.use_ocdbt:
-        arrays = build.derive(
-            "the metadata of the arrays", Description.array_files, description, *results
-        )
+        arrays = build.derive("the metadata of the arrays", Store.metadata, result(store))
         build.add(
             WriteFiles(directory=places.item, contents=result(arrays), sync=_durable(request)),
             after=made,
         )
-        results.append(result(arrays))
-    content = build.derive("the item's files", Description.item_files, description, *results)
-    if description.saving.enable_post_merge_validation:
-        build.derive("whether all is in them", check, description, result(content), *results)
+    content = build.derive("the item's files", Description.item_files, description, result(store))
     for name in description.item_names():
         path = names.join(places.item, name)
         build.add(_file(request, path, result(content, name)), after=made)

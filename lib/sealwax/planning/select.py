@@ -14,7 +14,7 @@ from returns.result import Failure, Result, Success
 from sealwax.effects import Plan
 from sealwax.errors import NameCollisionError, OptionTypeError, SealwaxError, TreeMismatchError
 from sealwax.planning.contents import Contents, StoredLeaf
-from sealwax.planning.load import LoadRequest, misfits, plan_matched
+from sealwax.planning.load import LoadRequest, misfits, plan_load, plan_matched
 from sealwax.planning.pipeline import bind, lift
 from sealwax.planning.selection import Selection, matches, under
 from sealwax.trees.flatten import Flat, flatten
@@ -22,7 +22,7 @@ from sealwax.trees.match import Kept, Matching, Source, Wanted
 from sealwax.trees.moves import moved, prune, settle
 from sealwax.trees.registry import treedef
 from sealwax.trees.report import Gap, Sides, difference
-from sealwax.trees.structure import EmptyKind, PyTree
+from sealwax.trees.structure import EmptyKind
 
 About: TypeAlias = Callable[[StoredLeaf], object]
 _SHOWN = 3
@@ -41,9 +41,7 @@ class Chosen(NamedTuple):
     left: tuple[str, ...]
 
 
-def choose(
-    selection: Selection, contents: Contents, about: About
-) -> Result[Chosen, SealwaxError]:
+def choose(selection: Selection, contents: Contents, about: About) -> Result[Chosen, SealwaxError]:
     """Takes what a selection asks for.
 
     Args:
@@ -55,7 +53,8 @@ def choose(
       What is taken and what is left; an error for a pattern that matches nothing, and for two
       leaves that would have one name.
     """
-    told = [about(leaf) if leaf.entry.empty is None else None for leaf in contents.leaves]
+    asks = any(map(callable, selection.patterns))
+    told = [about(leaf) if asks and leaf.entry.empty is None else None for leaf in contents.leaves]
     pairs = [(leaf.entry.name, each) for leaf, each in zip(contents.leaves, told, strict=True)]
     kept = [selection.takes(name, each) for name, each in pairs]
     taken = [leaf for leaf, keep in zip(contents.leaves, kept, strict=True) if keep]
@@ -110,7 +109,9 @@ def _unused(selection: Selection, pairs: Sequence[tuple[str, object]]) -> str | 
 def _nothing(unused: str | None, names: Sequence[str]) -> TreeMismatchError:
     subtrees = {".".join(parts[:n]) for parts in (name.split(".") for name in names)
                 for n in range(1, len(parts) + 1)}  # fmt: skip
-    near = difflib.get_close_matches(unused, sorted(subtrees), n=_SHOWN, cutoff=0.6) if unused else []
+    near = (
+        difflib.get_close_matches(unused, sorted(subtrees), n=_SHOWN, cutoff=0.6) if unused else []
+    )
     top = sorted({name.split(".")[0] for name in names})[:_LISTED]
     return TreeMismatchError(
         f"Nothing in the checkpoint is named {unused!r}"
@@ -131,13 +132,29 @@ def _clash(old: Sequence[str], new: Sequence[str]) -> NameCollisionError | None:
         other = seen.setdefault(after, before)
         if other is before and after not in inner:
             continue
-        with_what = f"{other!r}" if other is not before else "a subtree"
+        pair = (other, before) if other is not before else (before,)
+        both = " and ".join([*map(repr, pair), "a subtree"][:2])
         return NameCollisionError(
-            f"{before!r} and {with_what} would both be called {after!r}",
+            f"{both} would both be called {after!r}",
             leaf=before,
             hint="Exclude one of them from the selection, or rename it to something else.",
         )
     return None
+
+
+def plan_selected(
+    request: LoadRequest, contents: Contents, selection: Selection, about: About
+) -> Result[Plan, SealwaxError]:
+    """Plans a load of what a selection takes: as it was saved, or as the template asks."""
+    planned: Result[Plan, SealwaxError] = flow(
+        choose(selection, contents, about).alt(lambda error: error.located(path=request.path)),
+        bind(functools.partial(_load_chosen, request)),
+    )
+    return planned
+
+
+def _load_chosen(request: LoadRequest, chosen: Chosen) -> Result[Plan, SealwaxError]:
+    return plan_load(request, chosen.contents)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,21 +223,20 @@ def plan_into(
       The plan and the report; an error for what was asked for and is not there, and for what was
       taken and has no place.
     """
-    planned: Result[Into, SealwaxError] = flow(
-        flatten(request.template),
-        bind(
-            lambda flat: choose(selection, contents, about).bind(
-                functools.partial(_put, request, flat, selection, keep_missing)
-            )
-        ),
-    )
-    return planned.alt(lambda error: error.located(path=request.path))
+    flat, chosen = flatten(request.template), choose(selection, contents, about)
+    if isinstance(flat, Failure):
+        return flat
+    if isinstance(chosen, Failure):
+        return chosen.alt(lambda error: error.located(path=request.path))
+    return _put(request, flat.unwrap(), selection, keep_missing, chosen.unwrap())
 
 
 def _put(
     request: LoadRequest, flat: Flat, selection: Selection, keep: bool, chosen: Chosen
 ) -> Result[Into, SealwaxError]:
-    stored = {leaf.entry.name: leaf.entry for leaf in chosen.contents.leaves if not leaf.entry.empty}
+    stored = {
+        leaf.entry.name: leaf.entry for leaf in chosen.contents.leaves if not leaf.entry.empty
+    }
     root = None if selection.moves or not callable(selection.rename) else _common(stored)
     sources: list[Source] = []
     taken: list[str] = []
@@ -241,23 +257,23 @@ def _put(
     if (missing and not keep) or (unplaced and not lenient):
         wanted = [source for source in sources if isinstance(source, Wanted)]
         names = [leaf.name for leaf in flat.leaves]
-        return Failure(
-            difference(
-                [] if keep else _gaps(missing, names),
-                [] if lenient else _gaps(unplaced, list(stored)),
-                misfits(request, chosen.contents, wanted),
-                near=unplaced if lenient else (),
-                sides=_SIDES,
-                hint=_hint(missing and not keep, unplaced and not lenient),
-            )
+        error = difference(
+            [] if keep else _gaps(missing, names),
+            [] if lenient else _gaps(unplaced, list(stored)),
+            misfits(request, chosen.contents, wanted),
+            near=unplaced if lenient else (),
+            sides=_SIDES,
+            hint=_hint(missing and not keep, unplaced and not lenient),
         )
+        return Failure(error.located(path=request.path))
     matching = Matching(
         treedef=treedef(request.template), sources=tuple(sources), skipped=chosen.left
     )
     left = (*chosen.left, *unplaced)
     report = Report(taken=tuple(taken), left=left, missing=tuple(missing))
     planned: Result[Into, SealwaxError] = flow(
-        plan_matched(request, chosen.contents, matching), lift(lambda plan: Into(plan, report))
+        plan_matched(request, chosen.contents, matching),
+        lift(functools.partial(Into, report=report)),
     )
     return planned
 
@@ -289,9 +305,7 @@ def _common(names: Iterable[str]) -> str:
 def _gaps(missing: Sequence[str], names: Sequence[str]) -> list[Gap]:
     """The subtrees that are missing as a whole, and the single leaves beside them."""
     gone = set(missing)
-    there = {""} | {
-        name[:at] for name in names if name not in gone for at in _ends(name)
-    }
+    there = {""} | {name[:at] for name in names if name not in gone for at in _ends(name)}
     groups: dict[str, list[str]] = {}
     for name in missing:
         root = next((name[:at] for at in _ends(name) if name[:at] not in there), name)

@@ -55,9 +55,15 @@ class Selection:
         return cast("tuple[Pattern, ...]", self.include)
 
     @property
+    def patterns(self) -> tuple[Pattern, ...]:
+        """All patterns."""
+        return (*self.included, *cast("tuple[Pattern, ...]", self.exclude))
+
+    @property
     def moves(self) -> tuple[tuple[str, str], ...]:
         """Old and new names of subtrees; none where a function renames."""
-        return cast("Any", self.rename) if isinstance(self.rename, tuple) else ()
+        rename: Any = self.rename
+        return cast("tuple[tuple[str, str], ...]", rename) if isinstance(rename, tuple) else ()
 
     def takes(self, name: str, leaf: object = None) -> bool:
         """Whether a leaf is taken.
@@ -66,7 +72,7 @@ class Selection:
           name: Its name in the checkpoint.
           leaf: What functions among the patterns are given; they are not asked about ``None``.
         """
-        excluded = cast("tuple[Pattern, ...]", self.exclude)
+        excluded = self.patterns[len(self.included) :]
         return any(matches(pattern, name, leaf) for pattern in self.included) and not any(
             matches(pattern, name, leaf) for pattern in excluded
         )
@@ -78,7 +84,7 @@ class Selection:
           OptionTypeError: The function that renames gave something else than a name.
         """
         if callable(self.rename):
-            new: object = self.rename(name)
+            new: Any = self.rename(name)
             if not isinstance(new, str):
                 raise OptionTypeError(
                     "The function that renames leaves did not return a name",
@@ -138,30 +144,45 @@ def _join(root: str, rest: str) -> str:
     return f"{root}.{rest}" if root and rest else root or rest
 
 
-def _patterns(field: str, value: object) -> tuple[Pattern, ...]:
-    single = isinstance(value, (str, re.Pattern)) or callable(value)
-    many: tuple[object, ...] = (
-        (value,) if single else tuple(value) if isinstance(value, Iterable) else ()
-    )
-    wrong = [v for v in many if not (isinstance(v, (str, re.Pattern)) or callable(v))]
-    if wrong or not (single or isinstance(value, Iterable)):
+def _patterns(field: str, value: Any) -> tuple[Pattern, ...]:
+    many: list[Any] = [value] if _is_pattern(value) else _items(value)
+    wrong = [each for each in many if not _is_pattern(each)]
+    if wrong:
         raise OptionTypeError(
             f"Field {field!r} of a selection is not a pattern",
             expected="a string, a compiled regular expression, a function, or several of these",
-            found=shown(wrong[0] if wrong else value),
+            found=shown(wrong[0]),
         )
-    return cast("tuple[Pattern, ...]", many)
+    return tuple(many)
+
+
+def _is_pattern(value: object) -> bool:
+    return isinstance(value, (str, re.Pattern)) or callable(value)
+
+
+def _items(value: Any) -> list[Any]:
+    """What is in an iterable; anything else alone."""
+    return [value] if isinstance(value, str) or not isinstance(value, Iterable) else [*value]
 
 
 def _renaming(value: Any) -> object:
     if value is None or (callable(value) and not isinstance(value, Mapping)):
         return value
-    given: Any = cast("Mapping[Any, Any]", value).items() if isinstance(value, Mapping) else value
-    pairs = [tuple(pair) for pair in given] if isinstance(given, Iterable) else [()]
-    if not all(len(p) == 2 and all(isinstance(part, str) for part in p) for p in pairs):
+    given: list[Any] = _items(
+        dict(cast("Any", value)).items() if isinstance(value, Mapping) else value
+    )
+    if not all(map(_is_pair, given)):
         raise OptionTypeError(
             "Field 'rename' of a selection does not say what is renamed",
             expected="a mapping of names of subtrees, or a function from a name to a name",
-            found=shown(value),
+            found=shown(cast("object", value)),
         )
-    return tuple(sorted(cast("list[tuple[str, str]]", pairs), key=lambda p: (-len(p[0]), p)))
+    pairs: list[tuple[str, str]] = [(old, new) for old, new in given]
+    return tuple(sorted(pairs, key=lambda pair: (-len(pair[0]), pair)))
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, tuple) and list(map(type, cast("tuple[Any, ...]", value))) == [
+        str,
+        str,
+    ]

@@ -12,6 +12,7 @@ from sealwax.errors import LeafError, NameCollisionError, SealwaxError, Unsuppor
 from sealwax.layouts import manifest, orbax
 from sealwax.planning import names
 from sealwax.planning.requests import SaveRequest
+from sealwax.planning.store import zarr_format
 
 _TAKEN = frozenset(
     {
@@ -39,7 +40,7 @@ def check_paths(request: SaveRequest) -> Result[SaveRequest, SealwaxError]:
     if saving.use_ocdbt:
         return Success(request)
     root = f"{names.temporary(request.path, '0' * 32)}/{request.item}"
-    format = zarr_format(saving.use_zarr3)
+    format = zarr_format(saving)
     forms = dict(zip(request.inventory.names, request.inventory.arrays, strict=True))
     above = len(root.encode()) + 1
     for name, form in forms.items():
@@ -48,11 +49,6 @@ def check_paths(request: SaveRequest) -> Result[SaveRequest, SealwaxError]:
             return Failure(problem)
     overlap = next(_overlaps(forms, format), None)
     return Success(request) if overlap is None else Failure(overlap)
-
-
-def zarr_format(zarr3: bool) -> ZarrFormat:
-    """The version of Zarr that a setting of ``use_zarr3`` asks for."""
-    return ZarrFormat.V3 if zarr3 else ZarrFormat.V2
 
 
 def _unsafe(name: str) -> LeafError | None:

@@ -50,7 +50,7 @@ class Chooser:
         """
         if self._creator is None:
             return self._everywhere
-        own: object = self._creator(self._key_paths[number], value)
+        own: Any = self._creator(self._key_paths[number], value)
         if own is None:
             return self._everywhere
         if not isinstance(own, StorageOptions):

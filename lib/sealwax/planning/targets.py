@@ -12,6 +12,7 @@ from sealwax.arrays import dtypes, sharding_record
 from sealwax.arrays.casts import Cast, classify_cast, narrows
 from sealwax.arrays.leafforms import from_inline_record
 from sealwax.arrays.leafkinds import LeafKind
+from sealwax.arrays.prng import impl_of, is_key_dtype, key_dtype, key_words
 from sealwax.errors import LeafError, LeafMismatchError, UnsupportedLeafError
 from sealwax.planning.contents import StoredArray, StoredLeaf, empty_value
 
@@ -103,7 +104,10 @@ def as_saved(
 
     Raises:
       LeafError: The leaf cannot become what it was.
+      CorruptionError: What is stored cannot be loaded.
     """
+    if leaf.damage is not None:
+        raise leaf.damage
     if leaf.kind is LeafKind.EMPTY_NODE:
         return Ready(empty_value(leaf))
     if leaf.array is None:
@@ -127,8 +131,11 @@ def target(leaf: StoredLeaf, wanted: Any, rules: Rules) -> Target:
 
     Raises:
       LeafError: What is stored does not fit, or no leaf can be restored like ``wanted``.
+      CorruptionError: What is stored cannot be loaded.
     """
-    kind = _stands_for(type(wanted))
+    if leaf.damage is not None:
+        raise leaf.damage
+    kind = _stands_for(cast("type[object]", type(wanted)))
     if kind is not None:
         return _for_type(leaf, wanted if kind is type else kind, rules)
     if not (hasattr(wanted, "shape") and hasattr(wanted, "dtype")):
@@ -188,12 +195,13 @@ def _for_array(leaf: StoredLeaf, wanted: Any, rules: Rules) -> Target:
         if is_key_dtype(dtype):
             return _for_keys(leaf, leaf.array, wanted, rules)
         dtype = np.dtype(dtype)
-    array, shape = leaf.array, tuple(wanted.shape)
+    array: StoredArray = leaf.array
+    shape: tuple[int, ...] = tuple(wanted.shape)
     # The shape and dtype of typed keys' data stand for the keys, as to_shape_dtype_struct has it.
     if array.key_impl is not None and (dtype != array.dtype or shape != array.shape):
         raise _mismatch(leaf, _describe(shape, dtype))
     _check_shape(shape, array.shape, rules)
-    dtype = _cast(array, dtype, rules)
+    dtype = _cast(array, cast("np.dtype[Any]", dtype), rules)
     if isinstance(wanted, np.generic):
         return ToHost(_scalar(leaf), dtype, LeafKind.NUMPY_SCALAR, shape)
     if not hasattr(wanted, "sharding"):
@@ -366,42 +374,6 @@ def _cast(array: StoredArray, dtype: np.dtype[Any], rules: Rules) -> np.dtype[An
             hint=_HINT_CAST,
         )
     return dtype
-
-
-@functools.lru_cache(maxsize=64)
-def key_dtype(impl: str) -> Any:
-    """The dtype of typed keys of an implementation, such as ``key<fry>`` of ``threefry2x32``."""
-    import jax
-
-    return jax.eval_shape(lambda: jax.random.key(0, impl=impl)).dtype
-
-
-@functools.lru_cache(maxsize=64)
-def is_key_dtype(dtype: Any) -> bool:
-    """Whether this is the dtype of typed PRNG keys."""
-    import jax
-
-    kinds = cast(Any, jax.dtypes)
-    return bool(kinds.issubdtype(dtype, kinds.prng_key))
-
-
-@functools.lru_cache(maxsize=64)
-def key_words(dtype: Any) -> tuple[int, ...]:
-    """The shape of the data of one key."""
-    import jax
-
-    return jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct((), dtype)).shape
-
-
-@functools.lru_cache(maxsize=64)
-def impl_of(dtype: Any) -> str:
-    """The name of the implementation of typed keys of this dtype."""
-    import jax
-
-    found: list[Any] = []
-    # JAX tells it of keys, or of what stands for keys while a function is traced.
-    jax.eval_shape(lambda k: found.append(jax.random.key_impl(k)), jax.ShapeDtypeStruct((), dtype))
-    return str(found[0])
 
 
 def _mismatch(leaf: StoredLeaf, expected: str, found: str | None = None) -> LeafError:

@@ -45,6 +45,7 @@ class Job(Generic[T]):
         self._value: T | None = None
         self._function: Callable[[], Awaitable[T]] | None = function
         self._lock = threading.Lock()
+        self._claimed = False
         self._cancelled = False
         self._interrupt: Callable[[], object] | None = None
         self._thread = threading.Thread(
@@ -73,20 +74,22 @@ class Job(Generic[T]):
                 self._interrupt()
 
     def attend(self, moment: Moment) -> None:
-        """Blocks until ``moment``; whatever breaks that off cancels the job and sees it end."""
+        """Starts, and blocks until ``moment``; what breaks that off cancels it and sees it end."""
         try:
+            self.start()
             moment.wait()
         except BaseException:
-            self.cancel()
+            self._give_up()
             self.finished.wait()
             raise
 
     async def attended(self, moment: Moment) -> None:
         """Does what ``attend`` does in the caller's own event loop."""
         try:
+            self.start()
             await moment.reached()
         except BaseException:
-            self.cancel()
+            self._give_up()
             with anyio.CancelScope(shield=True):
                 await self.finished.reached()
             raise
@@ -101,7 +104,22 @@ class Job(Generic[T]):
         finally:
             del self  # the error's traceback holds this frame
 
+    def _give_up(self) -> None:
+        self.cancel()
+        if self._claim():
+            # The interrupt came so early that the thread has not begun; now it will do nothing.
+            self.error = self._cancellation()
+            self._end()
+
+    def _claim(self) -> bool:
+        """Tells the first who asks that it is the one to end the job."""
+        with self._lock:
+            claimed, self._claimed = self._claimed, True
+        return not claimed
+
     def _run(self) -> None:
+        if not self._claim():
+            return
         try:
             # A loop of the plainest kind, whatever policy the program has set for its own.
             options = {"loop_factory": asyncio.SelectorEventLoop}
@@ -109,6 +127,9 @@ class Job(Generic[T]):
         except BaseException as error:
             release(error)
             self.error, self._trace = error, error.__traceback__
+        self._end()
+
+    def _end(self) -> None:
         self._function = None
         exits.ended(self)
         self.finished.set()
@@ -122,7 +143,10 @@ class Job(Generic[T]):
                 return await self._function()
             finally:
                 self._close()
-        raise OperationCancelledError(
+        raise self._cancellation()
+
+    def _cancellation(self) -> OperationCancelledError:
+        return OperationCancelledError(
             f"The {self.name} was cancelled before it was committed",
             hint="Nothing was left behind; call it again if it is wanted after all.",
         )
@@ -145,7 +169,6 @@ def run(function: Callable[[], Awaitable[T]], name: str) -> T:
     then raised.
     """
     job = Job(function, name, owed=False)
-    job.start()
     try:
         job.attend(job.finished)
         return job.value()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias, TypeVar
@@ -18,6 +19,7 @@ from sealwax.planning.contents import Contents
 from sealwax.planning.requests import Site
 from sealwax.runtime.operation import looking
 from sealwax.trees.records import from_entries
+from sealwax.trees.rich import read_value_tree
 
 Perform: TypeAlias = Callable[[Effect], Awaitable[Any]]
 T = TypeVar("T")
@@ -53,17 +55,17 @@ async def undisturbed(perform: Perform, path: str, look: Callable[[], Awaitable[
 
     Its files are opened one after another, and must all be of one checkpoint.
     """
-    before = await _mark(perform, path)
+    before = await mark(perform, path)
     for _ in range(_MOST_LOOKS):
         try:
             answer = await look()
         except Exception:
-            if await _mark(perform, path) == before:
+            if await mark(perform, path) == before:
                 raise
         else:
-            if await _mark(perform, path) == before:
+            if await mark(perform, path) == before:
                 return answer
-        before = await _mark(perform, path)
+        before = await mark(perform, path)
     raise InvalidLayoutError(
         "The checkpoint was replaced each time before all of it was read",
         path=path,
@@ -72,7 +74,7 @@ async def undisturbed(perform: Perform, path: str, look: Callable[[], Awaitable[
     )
 
 
-async def _mark(perform: Perform, path: str) -> bytes | None:
+async def mark(perform: Perform, path: str) -> bytes | None:
     """What tells a checkpoint from any other that was or will be at its path."""
     try:
         return await perform(ReadFile(path=names.join(path, orbax.CHECKPOINT_METADATA)))
@@ -91,7 +93,8 @@ async def find(perform: Perform, path: str) -> Found:
         return Found(path=path, entry=entry, above=await _neighbours(perform, path))
     inside = await perform(ListDirectory(path=path))
     items: dict[str, tuple[str, ...]] = {}
-    for name in inside:
+    # In a flat checkpoint there may be a directory for each leaf.
+    for name in () if orbax.TREE_METADATA in inside else inside:
         below = names.join(path, name)
         if await perform(Look(path=below)) is Entry.DIRECTORY:
             items[name] = await perform(ListDirectory(path=below))
@@ -126,8 +129,12 @@ async def read_manifest(perform: Perform, path: str) -> manifest.Checkpoint | No
     return None if data is None else manifest.decode(data, manifest.Checkpoint, where)
 
 
-async def read_contents(perform: Perform, found: Found, item: str) -> Contents:
+async def read_contents(
+    perform: Perform, found: Found, item: str, *, rich: bool = False
+) -> Contents:
     """What one item of a checkpoint holds; ``item`` is empty for a flat checkpoint.
+
+    With ``rich``, named tuples are told from dicts, where the checkpoint tells them apart.
 
     Raises:
       SealwaxError: The item's metadata is missing, damaged, or not understood.
@@ -147,19 +154,22 @@ async def read_contents(perform: Perform, found: Found, item: str) -> Contents:
                 hint="Files of two checkpoints were mixed: load another one, or restore this one "
                 "from a copy.",
             )
-        return raised(
-            contents.from_manifest(manifest.decode(data, manifest.Item, where), directory)
-        )
+        native = contents.from_manifest(manifest.decode(data, manifest.Item, where), directory)
+        return dataclasses.replace(raised(native), rich=rich)
     if digest is not None:
         raise CorruptionError(
             "The item's manifest is missing",
             path=where,
-            hint="The checkpoint is damaged: load an earlier one, or restore this file from a copy.",
+            hint="The checkpoint is damaged: load an earlier one, or restore this file from a "
+            "copy.",
         )
-    return await _read_orbax(perform, directory, listed)
+    made = await _read_orbax(perform, directory, listed, rich)
+    return dataclasses.replace(made, rich=rich)
 
 
-async def _read_orbax(perform: Perform, directory: str, listed: tuple[str, ...]) -> Contents:
+async def _read_orbax(
+    perform: Perform, directory: str, listed: tuple[str, ...], rich: bool
+) -> Contents:
     async def read(name: str) -> tuple[bytes | None, str]:
         where = names.join(directory, name)
         return await perform(ReadFile(path=where)), where
@@ -189,10 +199,25 @@ async def _read_orbax(perform: Perform, directory: str, listed: tuple[str, ...])
                 arrays=values,
                 strings={} if strings is None else orbax.parse(strings, where),
                 shardings=orbax.read_shardings(*await read(orbax.SHARDING)),
-                key_impls=orbax.read_key_impls(*await read(orbax.PROCESS_METADATA)),
+                key_impls=await _key_impls(perform, directory, listed),
+                structure=read_value_tree(tree.get("value_metadata_tree")) if rich else None,
             )
         )
     )
+
+
+async def _key_impls(perform: Perform, directory: str, listed: tuple[str, ...]) -> dict[str, str]:
+    """What any process recorded of typed keys: each has all of them."""
+    if orbax.ARRAY_METADATAS not in listed:
+        return {}
+    where = names.join(directory, orbax.ARRAY_METADATAS)
+    inside = await perform(ListDirectory(path=where))
+    found: dict[str, str] = {}
+    for name in inside:
+        if name.startswith(orbax.PROCESS):
+            file = names.join(where, name)
+            found |= orbax.read_key_impls(await perform(ReadFile(path=file)), file)
+    return found
 
 
 def _refuse_escapes(arrays: list[str], database: bool, directory: str) -> None:

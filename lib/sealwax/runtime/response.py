@@ -19,7 +19,7 @@ class AsyncResponse(Generic[T]):
     """An operation that goes on in the background.
 
     ``result()`` waits for it, and so does ``await response``. A failure that is never asked for
-    is reported when the interpreter exits, with a non-zero exit status.
+    is reported when the interpreter exits, and the exit status is then 74.
 
     >>> import sealwax as ocp
     >>> response = ocp.save_async(getfixture("tmp_path") / "ckpt", {"step": 1})

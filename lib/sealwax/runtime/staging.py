@@ -6,7 +6,7 @@ Where they already lie so in host memory it is a view, and nothing is copied.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,15 +59,14 @@ def _shard(value: Any, form: Form, number: int) -> Any:
     return value if position == WHOLE else value.addressable_shards[position].data
 
 
-def _gather(data: Any, form: Form, slab: Slab) -> Buffer:
+def _gather(value: Any, form: Form, slab: Slab) -> Buffer:
     """Copies the chunks of a slab one by one: the way for strided, foreign or remote data."""
-    if not form.pinned and not isinstance(data, np.ndarray) and _is_a_view(data):
-        data = np.asarray(data)
+    data: Any = np.asarray(value) if not form.pinned and _is_in_reach(value) else value
     chunks = form.chunks[slab.shard][slab.first : slab.last]
-    pieces = (data[chunk.within.slices] for chunk in chunks)
+    pieces: Iterator[Any] = (data[chunk.within.slices] for chunk in chunks)
     if form.pinned:
         # All are under way before the first is waited for.
-        pieces = [_to_pinned_memory(piece) for piece in pieces]
+        pieces = iter([_to_pinned_memory(piece) for piece in pieces])
     size = form.chunk_bytes
     buffer = np.empty(len(chunks) * size, np.uint8)
     for place, piece in enumerate(pieces):
@@ -77,9 +76,11 @@ def _gather(data: Any, form: Form, slab: Slab) -> Buffer:
     return buffer
 
 
-def _is_a_view(data: Any) -> bool:
-    """Whether NumPy can look at a JAX array where it is."""
-    (device, *others) = data.devices()
+def _is_in_reach(data: Any) -> bool:
+    """Whether NumPy can look at an array where it is."""
+    if isinstance(data, np.ndarray):
+        return True
+    device, *others = data.devices()
     return not others and device.platform == "cpu"
 
 

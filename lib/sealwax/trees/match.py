@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeAlias
 
 from returns.result import Failure, Result, Success
@@ -95,7 +95,7 @@ def match(
     stored: Sequence[Entry],
     *,
     partial: bool = False,
-    check: Callable[[Wanted], Difference | None] | None = None,
+    check: Callable[[Sequence[Wanted]], list[Difference]] | None = None,
 ) -> Result[Matching, SealwaxError]:
     """Matches ``template`` against what is stored.
 
@@ -105,7 +105,7 @@ def match(
       stored: Entries of the checkpoint.
       partial: Whether stored leaves that the template does not have are skipped. What the
         template has and the checkpoint does not is an error all the same.
-      check: Tells how a leaf does not fit. It is asked only where the trees do not fit, so that
+      check: Tells how leaves do not fit. It is asked only where the trees do not fit, so that
         one error has all there is to say.
 
     Returns:
@@ -121,9 +121,9 @@ def match(
     if walk.missing or walk.different or (walk.unexpected and not partial):
         unused = [gap.name for gap in walk.unexpected] if partial else []
         surplus = [] if partial else walk.unexpected
-        different = walk.different + _unfit(walk.sources, check)
+        wanted = [source for source in walk.sources if isinstance(source, Wanted)]
+        different = walk.different + (check(wanted) if check is not None else [])
         return Failure(difference(walk.missing, surplus, different, near=unused))
-
     return Success(
         Matching(
             treedef=treedef(template),
@@ -133,35 +133,80 @@ def match(
     )
 
 
-def _unfit(
-    sources: list[Source], check: Callable[[Wanted], Difference | None] | None
-) -> list[Difference]:
-    if check is None:
-        return []
-    found = [check(source) for source in sources if isinstance(source, Wanted)]
-    return [each for each in found if each is not None]
-
-
 def _not_read(sources: list[Source], stored: Sequence[Entry]) -> tuple[str, ...]:
     read = {id(source.entry) for source in sources if isinstance(source, Wanted)}
     return tuple([e.name for e in stored if e.empty is None and id(e) not in read])
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """In what two trees differ, before their leaves are looked at.
+
+    Attributes:
+      pairs: Leaves that both have: the name, the first's, and the position of the second's.
+      missing: What only the first has.
+      unexpected: What only the second has.
+      different: Where one has a container and the other something else.
+    """
+
+    pairs: tuple[tuple[str, object, int], ...]
+    missing: tuple[Gap, ...]
+    unexpected: tuple[Gap, ...]
+    different: tuple[Difference, ...]
+
+
+def compare(
+    first: PyTree, second: Sequence[Entry], anything: Collection[int] = ()
+) -> Result[Comparison, SealwaxError]:
+    """Compares a tree with the entries of another.
+
+    Args:
+      first: The one tree.
+      second: The leaves and empty containers of the other.
+      anything: Positions in ``second`` that stand for any leaf or subtree, as ``...`` does.
+    """
+    flat, grown = flatten(first), grow(second)
+    if isinstance(flat, Failure):
+        return flat
+    if isinstance(grown, Failure):
+        return grown
+    walk = _Walk(flat.unwrap(), second, anything)
+    walk.visit(flat.unwrap().structure, grown.unwrap(), ())
+    position = {id(entry): number for number, entry in enumerate(second)}
+    return Success(
+        Comparison(
+            pairs=tuple(
+                [
+                    (source.name, source.template, position[id(source.entry)])
+                    for source in walk.sources
+                    if isinstance(source, Wanted)
+                ]
+            ),
+            missing=tuple(walk.missing),
+            unexpected=tuple(walk.unexpected),
+            different=tuple(walk.different),
+        )
+    )
+
+
 class _Walk:
     """Goes through the template's structure and the stored tree side by side."""
 
-    __slots__ = ("_leaves", "_stored", "different", "missing", "sources", "unexpected")
+    __slots__ = ("_anything", "_leaves", "_stored", "different", "missing", "sources", "unexpected")
 
-    def __init__(self, flat: Flat, stored: Sequence[Entry]) -> None:
+    def __init__(self, flat: Flat, stored: Sequence[Entry], anything: Collection[int] = ()) -> None:
         self._leaves = iter(flat.leaves)
         self._stored = stored
+        self._anything = anything
         self.sources: list[Source] = []
         self.missing: list[Gap] = []
         self.unexpected: list[Gap] = []
         self.different: list[Difference] = []
 
     def visit(self, wanted: Structure, found: Grown, path: tuple[str, ...]) -> None:
-        if isinstance(wanted, Mark):
+        if isinstance(found, int) and found in self._anything:
+            self._consume(wanted)
+        elif isinstance(wanted, Mark):
             self._leaf(next(self._leaves), found)
         elif not wanted.children:
             self._empty(next(self._leaves), wanted, found, path)

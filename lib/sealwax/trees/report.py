@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sealwax.errors import Difference, LeafError, TreeMismatchError
 
@@ -16,6 +16,28 @@ _CANDIDATES = 300
 _EMPTY = frozenset({"None", "nothing", "an empty dict", "an empty list", "an empty tuple"})
 _LENGTHS = re.compile(r"a (list|tuple) of \d+, (a list of \d+|an empty (list|tuple))")
 _PARTIAL = "ctx.pytree.loading.partial_load = True"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Sides:
+    """What two trees are called when they are compared.
+
+    Attributes:
+      first: The one that asks.
+      second: The one that has.
+      headline: What it means that they differ.
+    """
+
+    first: str
+    second: str
+    headline: str
+
+
+LOAD = Sides(
+    first="the template",
+    second="the checkpoint",
+    headline="the template does not fit the checkpoint",
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,14 +59,18 @@ def difference(
     different: Sequence[Difference],
     *,
     near: Sequence[str] = (),
+    sides: Sides = LOAD,
+    hint: str | None = None,
 ) -> TreeMismatchError:
     """Makes the error that lists all differences.
 
     Args:
-      missing: What the template asks for and the checkpoint has not.
-      unexpected: What the checkpoint has and the template does not ask for.
+      missing: What the first asks for and the second has not.
+      unexpected: What the second has and the first does not ask for.
       different: What both have, in ways that do not fit.
-      near: Further names in the checkpoint that a missing one may have been meant for.
+      near: Further names in the second that a missing one may have been meant for.
+      sides: What the two are called.
+      hint: What to do; by default what helps a load.
 
     >>> print(difference([Gap("kernl", ("kernl",))], [Gap("kernel", ("kernel",))], []))
     the template does not fit the checkpoint: 1 missing, 1 unexpected
@@ -54,35 +80,51 @@ def difference(
         kernel
     Rename what is missing to what the checkpoint has.
     """
-    absent, surplus = _leaves(missing), _leaves(unexpected)
-    counts = {"missing": len(absent), "unexpected": len(surplus), "different": len(different)}
-    found = ", ".join([f"{count} {kind}" for kind, count in counts.items() if count])
     candidates = [gap.name for gap in unexpected] + list(near)
     named = {gap.name: _nearest(gap.name, candidates) for gap in missing[:LIMIT]}
-    lines = [
+    if hint is None:
+        hint = _hint(missing, unexpected, different, renamed=any(named.values()))
+    return TreeMismatchError(
+        f"{sides.headline}: {counted(missing, unexpected, different)}",
+        missing=leaves_of(missing),
+        unexpected=leaves_of(unexpected),
+        different=tuple(different),
+        lines=listed(missing, unexpected, different, sides, named),
+        hint=hint,
+    )
+
+
+def counted(
+    missing: Sequence[Gap], unexpected: Sequence[Gap], different: Sequence[Difference]
+) -> str:
+    """How many leaves each list has."""
+    counts = {
+        "missing": len(leaves_of(missing)),
+        "unexpected": len(leaves_of(unexpected)),
+        "different": len(different),
+    }
+    return ", ".join([f"{count} {kind}" for kind, count in counts.items() if count])
+
+
+def listed(
+    missing: Sequence[Gap],
+    unexpected: Sequence[Gap],
+    different: Sequence[Difference],
+    sides: Sides,
+    named: Mapping[str, str | None],
+) -> tuple[str, ...]:
+    """The lines of the three lists; ``named`` has what a missing name may have been meant for."""
+    first, second = sides.first, sides.second
+    return (
         *section(
-            "missing (in the template, not in the checkpoint):",
-            [_show(gap) + _suggest(named.get(gap.name)) for gap in missing],
+            f"missing (in {first}, not in {second}):",
+            [_show(gap) + _suggest(named.get(gap.name), second) for gap in missing],
         ),
-        *section(
-            "unexpected (in the checkpoint, not in the template):",
-            [_show(gap) for gap in unexpected],
-        ),
+        *section(f"unexpected (in {second}, not in {first}):", [_show(gap) for gap in unexpected]),
         *section(
             "different:",
-            [
-                f"{_called(d.name)}: the template has {d.expected}, the checkpoint {d.found}"
-                for d in different
-            ],
+            [f"{_called(d.name)}: {first} has {d.expected}, {second} {d.found}" for d in different],
         ),
-    ]
-    return TreeMismatchError(
-        f"the template does not fit the checkpoint: {found}",
-        missing=absent,
-        unexpected=surplus,
-        different=tuple(different),
-        lines=tuple(lines),
-        hint=_hint(missing, unexpected, different, renamed=any(named.values())),
     )
 
 
@@ -111,7 +153,8 @@ def _detail(failure: LeafError) -> str:
     return f"expected {failure.expected}, found {failure.found}"
 
 
-def _leaves(gaps: Iterable[Gap]) -> tuple[str, ...]:
+def leaves_of(gaps: Iterable[Gap]) -> tuple[str, ...]:
+    """The names of all leaves in these subtrees."""
     return tuple([name for gap in gaps for name in gap.leaves])
 
 
@@ -129,8 +172,8 @@ def _count(leaves: int) -> str:
     return "1 leaf" if leaves == 1 else f"{leaves} leaves"
 
 
-def _suggest(near: str | None) -> str:
-    return "" if near is None else f"; the checkpoint has {near!r}"
+def _suggest(near: str | None, second: str) -> str:
+    return "" if near is None else f"; {second} has {near!r}"
 
 
 def _nearest(name: str, candidates: list[str]) -> str | None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 from sealwax.trees.records import Entry
 from sealwax.trees.structure import (
+    LEAF,
     Branch,
+    Container,
+    DictOf,
     Form,
     Mark,
     NodeOf,
@@ -91,3 +96,52 @@ def _leaf(entry: Entry) -> object:
     if entry.write_shape is not None:
         data["write_shape"] = list(entry.write_shape)
     return {_TAG: "custom", "clazz": "ValueMetadataEntry", "data": data}
+
+
+def read_value_tree(text: object) -> Structure | None:
+    """The tree that Orbax recorded; ``None`` where it recorded none that can be understood.
+
+    >>> read_value_tree('[{"category": "custom", "clazz": "ValueMetadataEntry", "data": {}}]')
+    Branch(container=<Plain.LIST: 'list'>, children=(<Mark.LEAF: 0>,))
+    """
+    try:
+        return _decode(json.loads(text)) if isinstance(text, str) else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _decode(data: Any) -> Structure:
+    if isinstance(data, list):
+        return Branch(Plain.LIST, tuple(map(_decode, cast("list[object]", data))))
+    match data.get(_TAG), data.get("clazz"):
+        case "custom", "ValueMetadataEntry":
+            return _decode_leaf(data["data"])
+        case "custom", "tuple":
+            return Branch(Plain.TUPLE, tuple(map(_decode, data["entries"])))
+        case "namedtuple", str(name):
+            keys = tuple(entry["key"] for entry in data["entries"])
+            children = tuple(_decode(entry["value"]) for entry in data["entries"])
+            return Branch(_named(data["module"], name, keys), children)
+        case None, None:
+            return Branch(DictOf(keys=tuple(data)), tuple(map(_decode, data.values())))
+        case other:
+            raise ValueError(other)
+
+
+def _decode_leaf(data: Any) -> Structure:
+    if data.get("value_type") == _EMPTY_NAMEDTUPLE:
+        return Branch(_named("", "EmptyNamedTuple", ()), ())
+    container = _EMPTY.get(data.get("value_type"))
+    return LEAF if container is None else Branch(container, ())
+
+
+def _named(module: str, name: str, keys: tuple[str, ...]) -> NodeOf:
+    return NodeOf(module=module, name=name, keys=keys, form=Form.NAMEDTUPLE)
+
+
+_EMPTY: dict[str, Container] = {
+    "None": Plain.NONE,
+    "Dict": DictOf(keys=()),
+    "List": Plain.LIST,
+    "Tuple": Plain.TUPLE,
+}

@@ -10,6 +10,8 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
+import functools
+import keyword
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias, assert_never
 
@@ -149,13 +151,20 @@ def count_leaves(structure: Structure) -> int:
     return sum([count_leaves(child) for child in structure.children])
 
 
-def rebuild(structure: Structure, leaves: Sequence[object]) -> Result[PyTree, CorruptionError]:
+def rebuild(
+    structure: Structure, leaves: Sequence[object], *, namedtuples: bool = False
+) -> Result[PyTree, CorruptionError]:
     """Puts leaves back where they were.
 
     Dicts get their typed keys and tuples stay tuples. No class is imported on the word of a
     file, so namedtuples, dataclasses and other nodes become dicts by field name, those that are
     reached by index lists, and empty ones ``None``. What stands at the position of an empty
     container is not looked at.
+
+    Args:
+      structure: The containers.
+      leaves: What to put into them.
+      namedtuples: Whether named tuples become such again, of a new class with the old name.
 
     >>> pair = Branch(Plain.TUPLE, (LEAF, Branch(DictOf(keys=(7,)), (LEAF,))))
     >>> rebuild(pair, ["a", "b"]).unwrap()
@@ -171,15 +180,15 @@ def rebuild(structure: Structure, leaves: Sequence[object]) -> Result[PyTree, Co
                 hint="Pass a template, so that the recorded structure is not needed.",
             )
         )
-    return Success(_rebuild(structure, iter(leaves)))
+    return Success(_rebuild(structure, iter(leaves), namedtuples))
 
 
-def _rebuild(structure: Structure, leaves: Iterator[object]) -> PyTree:
+def _rebuild(structure: Structure, leaves: Iterator[object], namedtuples: bool) -> PyTree:
     if isinstance(structure, Mark):
         return next(leaves)
     if not structure.children:
         next(leaves)
-    children = [_rebuild(child, leaves) for child in structure.children]
+    children = [_rebuild(child, leaves, namedtuples) for child in structure.children]
     match structure.container:
         case Plain.LIST:
             return children
@@ -188,6 +197,8 @@ def _rebuild(structure: Structure, leaves: Iterator[object]) -> PyTree:
         case DictOf(keys=keys, ordered=ordered):
             pairs = zip(keys, children, strict=True)
             return collections.OrderedDict(pairs) if ordered else dict(pairs)
+        case NodeOf(form=Form.NAMEDTUPLE, name=name, keys=keys) if namedtuples:
+            return _namedtuple(name, tuple(map(str, keys)))(*children)
         case NodeOf(form=Form.ITEMS) if children:
             return children
         case NodeOf(keys=keys) if children:
@@ -196,3 +207,13 @@ def _rebuild(structure: Structure, leaves: Iterator[object]) -> PyTree:
             return empty_kind(structure.container).make()
         case _:
             assert_never(structure.container)
+
+
+@functools.lru_cache(maxsize=512)
+def _namedtuple(name: str, fields: tuple[str, ...]) -> type[Any]:
+    plain = name.rpartition(".")[2]
+    usable = plain.isidentifier() and not keyword.iskeyword(plain)
+    made: type[Any] = collections.namedtuple(  # noqa: PYI024 the fields are known only now
+        plain if usable else "NamedTuple", fields, rename=True
+    )
+    return made
