@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
+import collections
 import json
-import math
 import os
 import pathlib
 import stat
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from sealwax.options import ArrayOptions
 from sealwax.planning.cutter import check_pinned
 from sealwax.planning.inventory import take_inventory
 from sealwax.trees.flatten import flatten
-from tests.gates import eventually, gate
+from tests.gates import gate
 from tests.strategies import assert_same, mesh
 
 StorageOptions = ArrayOptions.Saving.StorageOptions
@@ -133,7 +132,7 @@ def test_target_data_file_size_splits_files_and_caps_chunks(path: Path) -> None:
     sizes = data_files(path / "split")
     assert len(sizes) > sum(a.nbytes for a in tree.values()) / limit
     assert max(sizes) <= limit + 4 * 2
-    assert forms(path / "split")["large"].chunk_shape == (8, 64)
+    assert forms(path / "split")["large"].chunk_shape == (16, 32)
     assert_same(ocp.load(path / "split"), tree)
     for unlimited in (0, None):
         where = path / str(unlimited)
@@ -169,7 +168,7 @@ def test_a_chunk_without_a_trailer_is_still_checked(path: Path, ocdbt: bool) -> 
     assert len(data) == NOISE.nbytes
     data[999] ^= 1
     file.write_bytes(data)
-    with pytest.raises(errors.CorruptionError, match="manifest") as caught:
+    with pytest.raises(errors.CorruptionError, match="checksum") as caught:
         ocp.load(path)
     assert caught.value.leaf == "w"
 
@@ -217,10 +216,32 @@ def test_names_that_only_look_dangerous_are_directories(path: Path) -> None:
 
 def test_thousands_of_directories_are_a_handful_of_effects(path: Path) -> None:
     tree = {f"w{n}": np.full(4, n, np.int32) for n in range(1500)}
+    options = {"array.saving.use_ocdbt": False, "file.durability": "atomic"}
     with record() as trace:
-        ocp.save(path, tree, context=saving(use_ocdbt=False))
+        ocp.save(path, tree, context=ocp.Context().replace(options))
     assert len(trace.effects) < 40
     assert_same(ocp.load(path), tree)
+
+
+def test_a_failure_at_any_effect_leaves_nothing_or_everything(path: Path) -> None:
+    tree = {"w": np.arange(64.0), "n": {"b": 1}}
+    separate = saving(use_ocdbt=False)
+    path.mkdir()
+    with record() as trace:
+        ocp.save(path / "whole", tree, context=separate)
+    kinds = trace.kinds()
+    assert {"WriteChunks", "WriteFiles", "SyncTree"} <= set(kinds)
+    sealed = kinds.index("Rename")
+    for number in range(len(kinds)):
+        where = path / str(number)
+        failing = inject(number, error=OSError(28, "No space left on device"))
+        with failing, pytest.raises(errors.StorageError):
+            ocp.save(where, tree, context=separate)
+        assert failing.hits == 1
+        assert where.exists() == (number > sealed)
+        if where.exists():
+            assert_same(ocp.load(where), tree)
+    assert len(os.listdir(path)) == 1 + len(kinds) - sealed - 1
 
 
 @pytest.mark.parametrize("durability", ["durable", "atomic"])
@@ -268,9 +289,10 @@ def test_dtype_casts_floating_and_complex_arrays_and_nothing_else(path: Path) ->
     }
     assert_same(ocp.load(path), wanted)
     assert forms(path)["float"].dtype == "bfloat16"
-    assert_same(ocp.load(path, {"float": tree["float"], **{k: ... for k in tree if k != "float"}})[
-        "float"
-    ], tree["float"].astype(half).astype(np.float32))
+    assert_same(
+        ocp.load(path, {"float": tree["float"], **{k: ... for k in tree if k != "float"}})["float"],
+        tree["float"].astype(half).astype(np.float32),
+    )
     wide = path / "wide"
     ocp.save(wide, tree, context=saving(**{"storage_options.dtype": np.complex128}))
     assert {name for name, f in forms(wide).items() if f.dtype == "complex128"} == {
@@ -425,6 +447,8 @@ def write_shapes(path: Path, **changes: Any) -> list[list[int]]:
     ocp.save(path, tree, context=saving(**changes))
     assert_same(ocp.load(path), tree)
     found = [entry["write_shape"] for entry in entries(path).values()]
+    told = [leaf.storage_metadata.write_shape for leaf in ocp.metadata(path).metadata]
+    assert list(map(list, told)) == found
     for form, shape in zip(forms(path).values(), found, strict=True):
         assert all(n % c == 0 for n, c in zip(shape, form.chunk_shape, strict=True))
     return found
@@ -440,9 +464,7 @@ def test_use_replica_parallel_cuts_what_is_replicated_into_slices(path: Path) ->
 
 
 def test_min_slice_bytes_leaves_small_arrays_whole(path: Path) -> None:
-    found = write_shapes(
-        path, use_replica_parallel=True, min_slice_bytes_for_replica_parallel=33
-    )
+    found = write_shapes(path, use_replica_parallel=True, min_slice_bytes_for_replica_parallel=33)
     assert found == [[8, 8], [2, 8], [2, 4], [8, 4], []]
 
 
@@ -542,8 +564,19 @@ def test_rich_types_record_tuples_and_named_tuples(path: Path) -> None:
     assert recorded["t"]["clazz"] == "tuple"
     assert [len(recorded["t"]["entries"]), type(recorded["t"]["entries"][1])] == [2, list]
     assert found["rich"]["tree_metadata"] == found["plain"]["tree_metadata"]
-    with rich:
-        assert_same(ocp.load(path / "rich"), tree)
+
+
+def test_rich_types_give_named_tuples_back(path: Path) -> None:
+    rich = context(**{"pytree.saving.pytree_metadata_options.support_rich_types": True})
+    pair = collections.namedtuple("Pair", "first second")
+    tree = {"pair": pair(1, pair((), None)), "none": collections.namedtuple("None_", "")()}
+    ocp.save(path, tree)
+    assert ocp.load(path) == {"pair": {"first": 1, "second": {"first": (), "second": None}}} | {
+        "none": None
+    }
+    found = ocp.load(path, context=rich)
+    assert found == tree
+    assert (type(found["pair"]).__name__, found["pair"].second.first) == ("Pair", ())
 
 
 # ---------------------------------------------------------------- files and directories
@@ -631,9 +664,7 @@ def test_timeout_secs_ends_a_save(path: Path) -> None:
 
 def test_post_finalization_callback_is_called_once_the_checkpoint_is_there(path: Path) -> None:
     seen: list[Any] = []
-    calling = context(
-        asynchronous__post_finalization_callback=lambda: seen.append(ocp.load(path))
-    )
+    calling = context(asynchronous__post_finalization_callback=lambda: seen.append(ocp.load(path)))
     ocp.save(path, {"w": 1}, context=calling)
     assert seen == [{"w": 1}]
     with inject(e.Rename, error=OSError(28, "full")), pytest.raises(errors.SealError):
@@ -742,11 +773,7 @@ def test_missing_data_is_an_error_or_zeros(path: Path, ocdbt: bool) -> None:
     assert caught.value.leaf == "a"
     zeros = context(array__loading__raise_array_data_missing_error=False)
     found = ocp.load(path, context=zeros)
-    lost = np.zeros((4, 4)) if ocdbt else np.repeat([[0.0, 1.0]], 4, 0).repeat(2, 1)
-    assert math.isclose(found["a"].sum(), 0.0 if ocdbt else 8.0)
-    assert np.array_equal(found["a"], lost) or np.array_equal(found["a"], lost.T)
+    kept = np.ones((4, 4))
+    kept[: 4 if ocdbt else 2] = 0
+    assert np.array_equal(found["a"], kept)
     assert np.array_equal(found["b"], np.zeros(3) if ocdbt else np.ones(3))
-
-
-def test_threads_and_waiting_leave_nothing_behind() -> None:
-    eventually(lambda: not [t for t in threading.enumerate() if t.name.startswith("sealwax save")])

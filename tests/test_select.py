@@ -38,8 +38,10 @@ GLOBS = st.lists(
 KEYS = st.sampled_from(["a", "b", "c"])
 NESTED = st.recursive(
     st.integers(0, 9),
-    lambda inner: st.dictionaries(KEYS, inner, min_size=1, max_size=3)
-    | st.lists(inner, min_size=1, max_size=3),
+    lambda inner: (
+        st.dictionaries(KEYS, inner, min_size=1, max_size=3)
+        | st.lists(inner, min_size=1, max_size=3)
+    ),
     max_leaves=8,
 )
 Save = Callable[[Any], Path]
@@ -268,9 +270,7 @@ def test_a_pretrained_backbone_goes_into_a_new_model(saved):
         "head": {"w": head},
         "step": 0,
     }
-    select = ocp.Selection(
-        include="params.backbone.**", rename={"params.backbone": "encoder"}
-    )
+    select = ocp.Selection(include="params.backbone.**", rename={"params.backbone": "encoder"})
     tree, report = ocp.load_into(saved(pretrained), model, select=select)
     assert [layer["w"][0, 0].item() for layer in tree["encoder"]["layers"]] == [0, 1]
     assert tree["encoder"]["layers"][0]["w"].dtype == jax.numpy.bfloat16

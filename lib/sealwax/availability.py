@@ -41,7 +41,6 @@ _SAVE = frozenset[Operation]({"save"})
 _LOAD = frozenset[Operation]({"load"})
 _DELETE = frozenset[Operation]({"delete"})
 _BOTH = _SAVE | _LOAD
-_RICH_TYPES = "structure records of tuples and named tuples"
 _BROADCAST = "broadcasts between replicas"
 _PROCESSES = "more than one process"
 _REGULATOR = "a regulator of the transfer budget"
@@ -50,7 +49,6 @@ _SAFETENSORS = "the safetensors layout"
 _COMMIT_FILES = "commit files"
 
 LATER: dict[str, Later] = {
-    "pytree.saving.pytree_metadata_options.support_rich_types": _later(_BOTH, _RICH_TYPES),
     "array.saving.enable_replica_parallel_separate_folder": _later(_SAVE, _PROCESSES),
     "array.loading.use_load_and_broadcast": _later(_LOAD, _BROADCAST),
     "array.loading.load_and_broadcast_options": _later(_LOAD, _BROADCAST),

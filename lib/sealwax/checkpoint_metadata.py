@@ -112,8 +112,14 @@ def _datetime(nsecs: int | None) -> datetime.datetime | None:
 
 
 def leaf_metadata(leaf: StoredLeaf) -> object:
-    """What stands for a leaf in the tree of metadata."""
+    """What stands for a leaf in the tree of metadata.
+
+    Raises:
+      CorruptionError: The leaf is damaged.
+    """
     array = leaf.array
+    if leaf.damage is not None:
+        raise leaf.damage
     if array is None:
         return _small(leaf)
     storage = StorageMetadata(chunk_shape=array.chunk_shape, write_shape=leaf.entry.write_shape)

@@ -35,8 +35,7 @@ class Inspect:
         path = self.operation.path
         found = await find(perform, path)
         item = raised(choose_item(found, self.item))
-        metadata = self.operation.options.pytree.saving.pytree_metadata_options
-        contents = await read_contents(perform, found, item, rich=metadata.support_rich_types)
+        contents = await read_contents(perform, found, item, rich=self.operation.rich)
         where = names.join(path, orbax.CHECKPOINT_METADATA)
         facts = orbax.read_checkpoint_metadata(await perform(ReadFile(path=where)), where)
         root = await read_manifest(perform, path)

@@ -66,7 +66,8 @@ class Load:
     async def contents(self, perform: Perform) -> Contents:
         """What the item holds."""
         found = await find(perform, self.request.path)
-        return await read_contents(perform, found, raised(choose_item(found, self.item)))
+        item = raised(choose_item(found, self.item))
+        return await read_contents(perform, found, item, rich=self.operation.rich)
 
     async def _plan(self, perform: Perform) -> Plan:
         contents = await self.contents(perform)

@@ -143,8 +143,7 @@ class Opening:
                 found = await find(perform, path)
                 options = self.operation.options
                 item = raised(choose_item(found, self.item))
-                rich = options.pytree.saving.pytree_metadata_options.support_rich_types
-                contents = await read_contents(perform, found, item, rich=rich)
+                contents = await read_contents(perform, found, item, rich=self.operation.rich)
                 return Source(path, options, contents, await mark(perform, path))
 
             return await undisturbed(perform, path, look)

@@ -132,18 +132,19 @@ def test_184_a_transfer_budget_acts_on_its_own(tmp_path):
         ctx.memory.transfer_concurrent_bytes = 0
 
 
-@pytest.mark.parametrize(
-    ("row", "name", "value"),
-    [
-        (185, "memory.is_prioritized_key_fn", lambda keypath: True),
-        (188, "array.saving.storage_options.chunk_byte_size", 1),
-    ],
-)
-def test_185_188_an_option_that_cannot_act_says_so_when_it_is_used(tmp_path, row, name, value):
-    ctx = Context().replace({name: value})
+def test_188_a_chunk_below_one_element_names_the_option_and_the_leaf(tmp_path):
+    name = "array.saving.storage_options.chunk_byte_size"
+    with pytest.raises(OptionValueError, match=f"'{name}'.*'w'.*at least 8, found 1"):
+        sealwax.save(tmp_path / "c", {"w": np.ones(2)}, context=Context().replace({name: 1}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_185_an_option_that_cannot_act_says_so_when_it_is_used(tmp_path):
+    name = "memory.is_prioritized_key_fn"
+    ctx = Context().replace({name: lambda keypath: True})
     with pytest.raises(OptionUnavailableError) as caught:
         sealwax.save(tmp_path / "checkpoint", {"w": np.ones(2)}, context=ctx)
-    assert str(caught.value).startswith(f"Option {name!r} cannot act on a save yet"), row
+    assert str(caught.value).startswith(f"Option {name!r} cannot act on a save yet")
     assert list(tmp_path.iterdir()) == []
     sealwax.save(tmp_path / "checkpoint", {"w": np.ones(2)})
     sealwax.load(tmp_path / "checkpoint", context=ctx)

@@ -393,24 +393,25 @@ save {PATH}
  2  make directory [tmp]/state/d                              1
  3  bring 2 leaves to the host
  4  write 2 leaves to [tmp]/state/d/00000000 and sync   36 B  2-3
- 5  derive the item's files                                   4
- 6  write [tmp]/state/_METADATA and sync                      2 5
- 7  write [tmp]/state/_SEALWAX and sync                       2 5
- 8  write [tmp]/state/d/00000001 and sync                     2 5
- 9  write [tmp]/state/manifest.ocdbt and sync                 2 5
-10  sync directory [tmp]/state/d                              0-9
-11  sync directory [tmp]/state                                0-10
-12  tell the time                                             11
-13  derive the checkpoint's files                             5 12
-14  write [tmp]/orbax.checkpoint and sync                     13
-15  write [tmp]/_CHECKPOINT_METADATA and sync                 13
-16  write [tmp]/_SEALWAX and sync                             13
-17  write [tmp]/commit_success.txt and sync                   13
-18  sync directory [tmp]                                      0-17
-19  derive that nothing is missing                            4-5
-20  seal: exchange [tmp] and {PATH}                        0-19
-21  sync directory /runs/a                                    20
-22  remove [tmp]                                              21"""
+ 5  derive the keys of the store                              4
+ 6  derive the item's files                                   5
+ 7  write [tmp]/state/_METADATA and sync                      2 6
+ 8  write [tmp]/state/_SEALWAX and sync                       2 6
+ 9  write [tmp]/state/d/00000001 and sync                     2 6
+10  write [tmp]/state/manifest.ocdbt and sync                 2 6
+11  sync directory [tmp]/state/d                              0-10
+12  sync directory [tmp]/state                                0-11
+13  tell the time                                             12
+14  derive the checkpoint's files                             6 13
+15  write [tmp]/orbax.checkpoint and sync                     14
+16  write [tmp]/_CHECKPOINT_METADATA and sync                 14
+17  write [tmp]/_SEALWAX and sync                             14
+18  write [tmp]/commit_success.txt and sync                   14
+19  sync directory [tmp]                                      0-18
+20  derive that nothing is missing                            5-6
+21  seal: exchange [tmp] and {PATH}                        0-20
+22  sync directory /runs/a                                    21
+23  remove [tmp]                                              22"""
 
 
 def test_a_plan_is_printed_as_a_table():

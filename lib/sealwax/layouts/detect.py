@@ -47,7 +47,7 @@ def is_checkpoint(found: Found) -> bool:
     """
     if found.entry is not Entry.DIRECTORY or _unfinished(found) or _inside(found):
         return False
-    return not _MARKERS.isdisjoint(found.names)
+    return not _MARKERS.isdisjoint(found.names) or bool(trees_in(found))
 
 
 def choose_item(found: Found, wanted: str | None) -> Result[str, SealwaxError]:
@@ -82,10 +82,13 @@ def choose_item(found: Found, wanted: str | None) -> Result[str, SealwaxError]:
 
 def trees_in(found: Found) -> list[str]:
     """The items that hold a tree, the default one first."""
+    # Where nothing says that this is a checkpoint, numbers are steps of a run of an old version.
+    bare = _MARKERS.isdisjoint(found.names)
     trees = [
         name
         for name, inside in found.items.items()
         if name not in orbax.RESERVED
+        and not (bare and name.isdecimal())
         and not {orbax.TREE_METADATA, manifest.NAME}.isdisjoint(inside)
         # A directory with these is a checkpoint of its own.
         and {orbax.INDICATOR, orbax.CHECKPOINT_METADATA}.isdisjoint(inside)

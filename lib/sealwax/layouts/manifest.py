@@ -33,6 +33,7 @@ class Form(msgspec.Struct, array_like=True, frozen=True):
     codec: str
     key_impl: str | None = None
     sharding: str | None = None
+    write_shape: tuple[int, ...] | None = None
 
 
 class Row(msgspec.Struct, array_like=True, frozen=True):

@@ -151,7 +151,7 @@ def read_shardings(data: bytes | None, path: str) -> dict[str, str]:
         return {}
     try:
         return {
-            base64.urlsafe_b64decode(key).decode(): text
+            base64.b64decode(key, b"-_", validate=True).decode(): text
             for key, text in parse(data, path).items()
             if isinstance(text, str)
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -53,11 +54,12 @@ class StoredArray:
     place: Native | Foreign
     key_impl: str | None = None
     sharding: str | None = None
+    write_shape: tuple[int, ...] | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes of the whole array."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +174,7 @@ def _stored_form(form: manifest.Form) -> StoredArray:
         place=Native(chunks=(), codec=Codec(form.codec)),
         key_impl=form.key_impl,
         sharding=form.sharding,
+        write_shape=form.write_shape,
     )
 
 
@@ -186,7 +189,8 @@ def _from_row(row: manifest.Row, path: Any, forms: Sequence[StoredArray]) -> Sto
     form = forms[row.form]
     codec = form.place.codec if isinstance(form.place, Native) else Codec.RAW
     array = dataclasses.replace(form, place=Native(chunks=row.chunks, codec=codec))
-    return StoredLeaf(entry=Entry(path, kind.value), kind=kind, array=array)
+    entry = Entry(path, kind.value, write_shape=form.write_shape)
+    return StoredLeaf(entry=entry, kind=kind, array=array)
 
 
 def _without_elements(row: manifest.Row, path: Any) -> StoredLeaf:

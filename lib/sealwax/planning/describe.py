@@ -144,7 +144,7 @@ class Description:
             form, squeezed = stock.arrays[array], array in store.compressed
             place = forms.setdefault((id(form), squeezed), len(made))
             if place == len(made):
-                made.append(_form_row(form, squeezed))
+                made.append(self._form_row(form, squeezed))
             chunks: list[int] = []
             for chunk in sorted(store.stored[array], key=_by_place):
                 chunks += (numbers[chunk.file], chunk.offset, chunk.length, chunk.crc32c)
@@ -158,6 +158,19 @@ class Description:
             zarr=zarr_format(self.saving).value,
         )
         return manifest.encode(item)
+
+    def _form_row(self, form: Form, squeezed: bool) -> manifest.Form:
+        noted = form.value_type == "jax.Array" and self.saving.array_metadata_store
+        return manifest.Form(
+            value_type=form.value_type,
+            dtype=form.storage.logical,
+            shape=form.shape,
+            chunk_shape=form.chunk_shape,
+            codec=codec(squeezed).value,
+            key_impl=form.key_impl,
+            sharding=form.sharding,
+            write_shape=form.written if noted else None,
+        )
 
     def _data_files(self, store: Store) -> list[str]:
         if self.saving.use_ocdbt:
@@ -177,18 +190,6 @@ def _entry(number: int, stock: Inventory) -> Entry:
     if stock.kinds[number] is LeafKind.STRING and isinstance(stock.inline[number], str):
         return Entry(leaf.path, "string")
     return empty_entry(leaf.path, EmptyKind.NONE)
-
-
-def _form_row(form: Form, squeezed: bool) -> manifest.Form:
-    return manifest.Form(
-        value_type=form.value_type,
-        dtype=form.storage.logical,
-        shape=form.shape,
-        chunk_shape=form.chunk_shape,
-        codec=codec(squeezed).value,
-        key_impl=form.key_impl,
-        sharding=form.sharding,
-    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

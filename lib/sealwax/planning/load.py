@@ -155,9 +155,7 @@ def plan_matched(
     return Success(_plan(request, contents, found, assemble=fill))
 
 
-def plan_leaves(
-    request: LoadRequest, contents: Contents, found: _Found
-) -> Plan:
+def plan_leaves(request: LoadRequest, contents: Contents, found: _Found) -> Plan:
     """Plans a load of some leaves, with their names and targets; the result is their list."""
     return _plan(request, contents, found, assemble=Success)
 
@@ -234,7 +232,7 @@ def _add_group(
             case Ready():
                 pass
     loading = request.options.array.loading
-    filled, buffers = add_reads(build, loading, contents, reads)
+    filled, buffers = add_reads(build, request.options, contents, reads)
     finish = functools.partial(_finish, reads=reads, lossy=loading.casting == "unsafe")
     if hosts:
         as_leaves = functools.partial(_host_leaves, finish, kinds=[host.kind for host in hosts])

@@ -16,7 +16,7 @@ from sealwax.planning.requests import SaveRequest
 from sealwax.planning.store import always, zarr_format
 
 PROBED_BYTES = 64 << 10
-"""Arrays smaller than this are not worth a look: packing them is what makes them cheap."""
+"""Smaller chunks are not worth a look: packing them is what makes them cheap."""
 
 
 def host_budget(memory: MemoryOptions, background: bool) -> int | None:
@@ -101,7 +101,7 @@ class _Mover:
     def candidates(self, batch: Batch) -> frozenset[int]:
         if not self._saving.use_compression or always(self._saving):
             return frozenset()
-        return frozenset([n for n in batch.first if self._forms[n].nbytes >= PROBED_BYTES])
+        return frozenset([n for n in batch.first if self._forms[n].chunk_bytes >= PROBED_BYTES])
 
     def write(
         self,

@@ -40,7 +40,7 @@ def leads_outside(name: str) -> bool:
     >>> leads_outside("d/0"), leads_outside("../d"), leads_outside("/d")
     (False, True, True)
     """
-    return name.startswith("/") or ".." in name.split("/")
+    return name.startswith("/") or ".." in name.split("/") or "\0" in name
 
 
 def temporary(path: str, token: str) -> str:

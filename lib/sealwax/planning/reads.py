@@ -12,7 +12,7 @@ from sealwax.arrays.chunks import overlaps
 from sealwax.arrays.regions import Region
 from sealwax.arrays.zarr import Codec
 from sealwax.effects import Allocate, Buffer, Fetch, ReadBatch, ReadRegions
-from sealwax.options import ArrayOptions
+from sealwax.options import Options
 from sealwax.planning.builder import Builder, result
 from sealwax.planning.contents import Contents, Foreign, Native, StoredArray
 
@@ -71,14 +71,15 @@ def read_of(
 
 
 def add_reads(
-    build: Builder, options: ArrayOptions.Loading, contents: Contents, reads: Sequence[Read]
+    build: Builder, options: Options, contents: Contents, reads: Sequence[Read]
 ) -> tuple[tuple[int, ...], int]:
     """Adds the steps that read; returns those that fill the buffers, and the one that has them."""
+    loading, most = options.array.loading, options.memory.read_concurrent_bytes
     buffers = tuple([Buffer(r.leaf, r.region.shape, r.array.dtype) for r in reads])
     allocated = build.add(Allocate(buffers=buffers))
     leaves = tuple([read.leaf for read in reads])
     steps: list[int] = []
-    for batch in _cut(_native(contents, reads)):
+    for batch in _cut(_native(contents, reads), min(_READ_BYTES, most or _READ_BYTES)):
         nbytes = sum([fetch.length for fetch in batch])
         effect = ReadBatch(
             directory=contents.directory,
@@ -86,8 +87,8 @@ def add_reads(
             leaves=leaves,
             buffers=result(allocated),
             nbytes=nbytes,
-            verify=options.verify == "always",
-            fill_missing=not options.raise_array_data_missing_error,
+            verify=loading.verify == "always",
+            fill_missing=not loading.raise_array_data_missing_error,
         )
         steps.append(build.add(effect, reads=nbytes))
     steps += _add_foreign(build, options, contents, reads, allocated)
@@ -142,12 +143,12 @@ def _fetches(contents: Contents, target: int, read: Read, place: Native) -> Iter
         )
 
 
-def _cut(fetches: Iterator[Fetch]) -> Iterator[list[Fetch]]:
+def _cut(fetches: Iterator[Fetch], most: int) -> Iterator[list[Fetch]]:
     """Cuts reads into batches, so that several threads share the work."""
     batch: list[Fetch] = []
     total = 0
     for fetch in fetches:
-        if batch and total + fetch.length > _READ_BYTES:
+        if batch and total + fetch.length > most:
             yield batch
             batch, total = [], 0
         batch.append(fetch)
@@ -158,19 +159,14 @@ def _cut(fetches: Iterator[Fetch]) -> Iterator[list[Fetch]]:
 
 def _add_foreign(
     build: Builder,
-    options: ArrayOptions.Loading,
+    options: Options,
     contents: Contents,
     reads: Sequence[Read],
     allocated: int,
 ) -> Iterator[int]:
-    by_driver: dict[str, list[tuple[int, str]]] = {}
-    for number, read in enumerate(reads):
-        place = read.array.place
-        if isinstance(place, Foreign) and 0 not in read.region.shape:
-            by_driver.setdefault(place.driver, []).append((number, place.key))
-    for driver, chosen in by_driver.items():
+    for driver, chosen in _groups(reads, options.memory.read_concurrent_bytes):
         boxes = [reads[number] for number, _ in chosen]
-        nbytes = sum([math.prod(r.region.shape) * r.array.dtype.itemsize for r in boxes])
+        nbytes = sum(map(_size, boxes))
         effect = ReadRegions(
             directory=contents.directory,
             database=contents.database,
@@ -179,7 +175,27 @@ def _add_foreign(
             regions=tuple([read.region.slices for read in boxes]),
             targets=tuple([number for number, _ in chosen]),
             buffers=result(allocated),
-            fill_missing=not options.raise_array_data_missing_error,
+            fill_missing=not options.array.loading.raise_array_data_missing_error,
             nbytes=nbytes,
         )
         yield build.add(effect, reads=nbytes)
+
+
+def _groups(reads: Sequence[Read], most: int | None) -> Iterator[tuple[str, list[tuple[int, str]]]]:
+    """Foreign reads that go together: their driver, their numbers, and where each array lies."""
+    groups: dict[str, list[tuple[int, str]]] = {}
+    sizes: dict[str, int] = {}
+    for number, read in enumerate(reads):
+        place = read.array.place
+        if not isinstance(place, Foreign) or 0 in read.region.shape:
+            continue
+        driver, size = place.driver, _size(read)
+        if most is not None and driver in groups and sizes[driver] + size > most:
+            yield driver, groups.pop(driver)
+        groups.setdefault(driver, []).append((number, place.key))
+        sizes[driver] = size + (sizes[driver] if len(groups[driver]) > 1 else 0)
+    yield from groups.items()
+
+
+def _size(read: Read) -> int:
+    return math.prod(read.region.shape) * read.array.dtype.itemsize

@@ -143,9 +143,10 @@ def chunks(array: Cut, options: StorageOptions) -> _Shape:
     target, axes = options.chunk_byte_size, options.shard_axes
     if target is not None and target < array.itemsize:
         raise OptionValueError(
-            "Option 'chunk_byte_size' is less than one element of a leaf",
+            f"Option '{EVERYWHERE}.chunk_byte_size' is less than one element of a leaf",
             expected=f"at least {array.itemsize}",
             found=str(target),
+            hint=f"Raise it, or give this leaf another in {CREATOR!r}.",
         )
     # A value that is larger than a data file would make one of its own.
     limit = max(array.itemsize, array.file_size) if array.file_size else None

@@ -72,7 +72,9 @@ def fill(inventory: Inventory, saving: ArrayOptions.Saving, batches: int, *resul
     last = metadata_key("", format)
     entries: list[tuple[str, Value]] = []
     for array, (name, form) in enumerate(zip(inventory.names, forms, strict=True)):
-        prefix = f"{name}/" if name else ""
+        # TensorStore takes "w" and "w/" for the same place, and so does metadata_key.
+        inside = name.removesuffix("/")
+        prefix = f"{inside}/" if inside else ""
         entries.append((prefix + last, metadata(form, array in compressed)))
         for _, index, file, offset, length, _ in stored[array]:
             entries.append((prefix + place(index), DataRef(file, offset, length)))

@@ -8,13 +8,20 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from sealwax.arrays import dtypes, sharding_record
+from sealwax.arrays import dtypes
 from sealwax.arrays.casts import Cast, classify_cast, narrows
 from sealwax.arrays.leafforms import from_inline_record
 from sealwax.arrays.leafkinds import LeafKind
 from sealwax.arrays.prng import impl_of, is_key_dtype, key_dtype, key_words
 from sealwax.errors import LeafError, LeafMismatchError, UnsupportedLeafError
 from sealwax.planning.contents import StoredArray, StoredLeaf, empty_value
+from sealwax.planning.placements import (
+    check_width,
+    layout_of,
+    of_key_data,
+    saved_sharding,
+    sharding_of,
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -115,15 +122,9 @@ def as_saved(
     array = leaf.array
     if leaf.kind in (LeafKind.JAX_ARRAY, LeafKind.JAX_KEY):
         sharding = None if devices is None else saved_sharding(array, devices)
-        _check_width(array.dtype, x64)
+        check_width(array.dtype, x64)
         return ToDevice(array, array.dtype, array.shape, sharding)
     return ToHost(array, array.dtype, leaf.kind, array.shape)
-
-
-def saved_sharding(array: StoredArray, devices: tuple[Any, ...]) -> Any:
-    """The recorded sharding on these devices, or ``None`` where they cannot form it."""
-    record = None if array.sharding is None else sharding_record.from_json(array.sharding)
-    return None if record is None else sharding_record.rebuild(record, devices)
 
 
 def target(leaf: StoredLeaf, wanted: Any, rules: Rules) -> Target:
@@ -178,7 +179,7 @@ def _for_type(leaf: StoredLeaf, wanted: type, rules: Rules) -> Target:
     import jax
 
     if issubclass(wanted, (jax.Array, jax.ShapeDtypeStruct)):
-        _check_width(array.dtype, rules.x64)
+        check_width(array.dtype, rules.x64)
         return ToDevice(array, array.dtype, array.shape)
     raise UnsupportedLeafError(
         "A template cannot have a leaf of this type",
@@ -190,24 +191,23 @@ def _for_type(leaf: StoredLeaf, wanted: type, rules: Rules) -> Target:
 def _for_array(leaf: StoredLeaf, wanted: Any, rules: Rules) -> Target:
     if leaf.array is None:
         raise _mismatch(leaf, _describe(wanted.shape, wanted.dtype))
-    dtype: Any = wanted.dtype
-    if not isinstance(dtype, np.dtype):
-        if is_key_dtype(dtype):
-            return _for_keys(leaf, leaf.array, wanted, rules)
-        dtype = np.dtype(dtype)
+    given: Any = wanted.dtype
+    if not isinstance(given, np.dtype) and is_key_dtype(given):
+        return _for_keys(leaf, leaf.array, wanted, rules)
+    dtype: np.dtype[Any] = np.dtype(given)
     array: StoredArray = leaf.array
     shape: tuple[int, ...] = tuple(wanted.shape)
     # The shape and dtype of typed keys' data stand for the keys, as to_shape_dtype_struct has it.
     if array.key_impl is not None and (dtype != array.dtype or shape != array.shape):
         raise _mismatch(leaf, _describe(shape, dtype))
     _check_shape(shape, array.shape, rules)
-    dtype = _cast(array, cast("np.dtype[Any]", dtype), rules)
+    dtype = _cast(array, dtype, rules)
     if isinstance(wanted, np.generic):
         return ToHost(_scalar(leaf), dtype, LeafKind.NUMPY_SCALAR, shape)
-    if not hasattr(wanted, "sharding"):
+    if not (hasattr(type(wanted), "sharding") or hasattr(wanted, "sharding")):
         return ToHost(array, dtype, LeafKind.NUMPY_ARRAY, shape)
-    _check_width(dtype, rules.x64)
-    return ToDevice(array, dtype, shape, _sharding(wanted, rules), _layout(wanted))
+    check_width(dtype, rules.x64)
+    return ToDevice(array, dtype, shape, sharding_of(wanted, rules.mesh), layout_of(wanted))
 
 
 def _for_keys(leaf: StoredLeaf, array: StoredArray, wanted: Any, rules: Rules) -> Target:
@@ -222,10 +222,10 @@ def _for_keys(leaf: StoredLeaf, array: StoredArray, wanted: Any, rules: Rules) -
         raise _other_shape(tuple(wanted.shape), array.shape[:rank])
     if bare:
         array = dataclasses.replace(array, key_impl=impl_of(wanted.dtype))
-    sharding = _sharding(wanted, rules)
-    if sharding is not None:
-        sharding = _of_key_data(sharding, len(shape))
-    return ToDevice(array, array.dtype, shape, sharding)
+    placed = sharding_of(wanted, rules.mesh)
+    if placed is not None:
+        placed = of_key_data(placed, len(shape))
+    return ToDevice(array, array.dtype, shape, placed)
 
 
 def _check_shape(wanted: tuple[int, ...], stored: tuple[int, ...], rules: Rules) -> None:
@@ -243,98 +243,6 @@ def _other_shape(wanted: tuple[int, ...], stored: tuple[int, ...]) -> LeafMismat
         found=f"shape {_shape(stored)}",
         hint=hint,
     )
-
-
-def _sharding(wanted: Any, rules: Rules) -> Any:
-    """Where the template wants an array; ``None`` for JAX's default placement."""
-    sharding = wanted.sharding
-    if sharding is None or not getattr(wanted, "committed", True):
-        # An uncommitted array follows what it is combined with; a committed one would not.
-        return None
-    return _usable(sharding, tuple(wanted.shape), rules.mesh)
-
-
-@functools.lru_cache(maxsize=1024)
-def _usable(sharding: Any, shape: tuple[int, ...], mesh: Any) -> Any:
-    concrete = _concrete(sharding, mesh)
-    if concrete is not None:
-        _check_sharding(concrete, shape)
-    return concrete
-
-
-def _layout(wanted: Any) -> Any:
-    """The ``Format`` that a template asks for; ``None`` where it leaves the layout to JAX."""
-    import jax
-
-    if not isinstance(wanted, jax.ShapeDtypeStruct):
-        return None
-    format = getattr(wanted, "format", None)
-    return format if getattr(format, "layout", None) is not None else None
-
-
-def _of_key_data(sharding: Any, rank: int) -> Any:
-    """The sharding of typed keys' data, which has one axis more, never split."""
-    import jax
-
-    if isinstance(sharding, jax.sharding.NamedSharding):
-        spec = tuple(sharding.spec)
-        padding = (None,) * (rank - len(spec))
-        return jax.sharding.NamedSharding(
-            sharding.mesh, jax.sharding.PartitionSpec(*spec, *padding)
-        )
-    return sharding
-
-
-def _concrete(sharding: Any, mesh: Any) -> Any:
-    """The sharding on devices: one on an abstract mesh takes those of the current mesh."""
-    import jax
-
-    on_mesh = isinstance(sharding, jax.sharding.NamedSharding)
-    if not on_mesh or not isinstance(sharding.mesh, jax.sharding.AbstractMesh):
-        return sharding
-    if sharding.mesh.empty:
-        return None
-    if mesh is None or mesh.abstract_mesh != sharding.mesh:
-        raise LeafMismatchError(
-            "The template has a sharding on an abstract mesh, which has no devices",
-            expected=f"a current mesh with the axes {dict(sharding.mesh.shape)}",
-            found="none" if mesh is None else f"one with the axes {dict(mesh.shape)}",
-            hint="Load under jax.set_mesh(mesh), or build the sharding on a jax.sharding.Mesh.",
-        )
-    return jax.sharding.NamedSharding(mesh, sharding.spec)
-
-
-def _check_sharding(sharding: Any, shape: tuple[int, ...]) -> None:
-    if not sharding.is_fully_addressable:
-        raise LeafMismatchError(
-            "The template has a sharding over devices of other processes",
-            expected="devices of this process alone",
-            found=f"{len(sharding.device_set)} devices of several processes",
-            hint="Load with a sharding over jax.local_devices(), or in one job with the others.",
-        )
-    try:
-        sharding.shard_shape(shape)
-    except (ValueError, IndexError) as error:
-        raise LeafMismatchError(
-            "The template has a sharding that does not fit the array",
-            expected="one that divides every axis evenly, of no more axes than the array",
-            found=f"{getattr(sharding, 'spec', sharding)} for shape {_shape(shape)}",
-            hint="Change the sharding, or leave it out for JAX's default placement.",
-        ) from error
-
-
-_NARROW = {"int64": "int32", "uint64": "uint32", "float64": "float32", "complex128": "complex64"}
-
-
-def _check_width(dtype: np.dtype[Any], x64: bool) -> None:
-    if not x64 and dtype.name in _NARROW:
-        raise LeafMismatchError(
-            f"JAX would truncate {dtype} to {_NARROW[dtype.name]}",
-            expected="64-bit types enabled in JAX",
-            found=f"a template of {dtype}",
-            hint='Call jax.config.update("jax_enable_x64", True), or put an np.ndarray in the '
-            "template to load it as it is.",
-        )
 
 
 def _value(leaf: StoredLeaf, wanted: type) -> Target:

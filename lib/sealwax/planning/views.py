@@ -90,7 +90,7 @@ def plan_box(
         raise LeafError("The leaf is not an array", leaf=leaf.entry.name, path=path)
     build = Builder()
     read = Read(leaf.entry.name, array, chosen.region, array.dtype)
-    filled, buffers = add_reads(build, options.array.loading, contents, [read])
+    filled, buffers = add_reads(build, options, contents, [read])
     pick = functools.partial(_pick, inner=chosen.inner)
     final = build.derive("the part", pick, result(buffers), after=filled)
     return Plan(

@@ -13,6 +13,8 @@ import anyio.lowlevel
 
 from sealwax.errors import OperationCancelledError
 
+_PIECE = 0.5
+
 
 class Moment:
     """Something that happens once.
@@ -50,7 +52,15 @@ class Moment:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Blocks until it has happened, and tells whether it has."""
-        return self.is_set() or (self._may_come() and self._event.wait(timeout))
+        if self.is_set():
+            return True
+        self._may_come()
+        if timeout is not None:
+            return self._event.wait(timeout)
+        # In pieces: Python does not notice a signal that comes just before it blocks.
+        while not self._event.wait(_PIECE):
+            pass
+        return True
 
     async def reached(self) -> None:
         """Waits in the caller's own event loop; no thread waits."""

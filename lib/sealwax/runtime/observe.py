@@ -223,7 +223,7 @@ async def _key_impls(perform: Perform, directory: str, listed: tuple[str, ...]) 
 def _refuse_escapes(arrays: list[str], database: bool, directory: str) -> None:
     """Refuses names that, as paths, would lead out of the checkpoint."""
     for name in arrays if not database else ():
-        if name.startswith("/") or ".." in name.split("/"):
+        if names.leads_outside(name):
             raise CorruptionError(
                 "The name of a leaf leads outside the checkpoint", leaf=name, path=directory
             )

@@ -42,6 +42,11 @@ class Operation:
             seconds=self.options.asynchronous.timeout_secs,
         )
 
+    @property
+    def rich(self) -> bool:
+        """Whether named tuples are told from dicts where there is no template."""
+        return self.options.pytree.saving.pytree_metadata_options.support_rich_types
+
     @asynccontextmanager
     async def performing(self) -> AsyncGenerator[Callable[[Effect], Awaitable[Any]]]:
         """Gives the function that performs an effect, and ends what it has in use."""

@@ -220,9 +220,7 @@ class _Walk:
     def _leaf(self, leaf: Leaf, found: Grown) -> None:
         if leaf.value is ...:
             self.sources.append(Kept(...))
-        elif isinstance(found, Twig):
-            self._note(leaf.name, f"a leaf ({_kind(leaf.value)})", found)
-        elif self._stored[found].empty is not None:
+        elif isinstance(found, Twig) or self._stored[found].empty is not None:
             self._note(leaf.name, f"a leaf ({_kind(leaf.value)})", found)
         else:
             self.sources.append(Wanted(self._stored[found], leaf.value))

@@ -213,7 +213,6 @@ def _rebuild(structure: Structure, leaves: Iterator[object], namedtuples: bool) 
 def _namedtuple(name: str, fields: tuple[str, ...]) -> type[Any]:
     plain = name.rpartition(".")[2]
     usable = plain.isidentifier() and not keyword.iskeyword(plain)
-    made: type[Any] = collections.namedtuple(  # noqa: PYI024 the fields are known only now
-        plain if usable else "NamedTuple", fields, rename=True
-    )
-    return made
+    # A class whose fields are known only now has no types that a checker could follow.
+    make: Any = collections.namedtuple
+    return make(plain if usable else "NamedTuple", fields, rename=True)
