@@ -262,6 +262,19 @@ def test_a_format_decides_the_layout_on_the_device(saved):
     assert bits(loaded) == bits(array)
 
 
+@pytest.mark.parametrize("kind", ["device", "pinned_host"])
+def test_memory_kinds_are_kept(saved, kind):
+    array = noise("float32", (8, 4), 0)
+    for placed in (
+        NamedSharding(mesh(8), PartitionSpec("x"), memory_kind=kind),
+        SingleDeviceSharding(jax.devices()[1], memory_kind=kind),
+    ):
+        state = {"w": jax.device_put(array, placed)}
+        loaded = ocp.load(saved(state), state)["w"]
+        assert loaded.sharding == placed
+        assert bits(loaded) == bits(array)
+
+
 def test_an_abstract_mesh_takes_the_devices_of_the_current_one(saved):
     array = noise("float32", (8, 4), 0)
     path, devices = saved({"w": array}), mesh(2, 4)

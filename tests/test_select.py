@@ -28,7 +28,7 @@ from sealwax.errors import (
 from sealwax.planning.selection import as_selection
 from sealwax.trees.flatten import flatten
 from sealwax.trees.keys import Key, KeyKind, name
-from sealwax.trees.moves import moved, settle
+from sealwax.trees.renames import moved, settle
 
 PARTS = st.sampled_from(["params", "w", "b", "0", "1", "layer_0", "x y", "a/b"])
 NAMES = st.lists(PARTS, min_size=1, max_size=4).map(".".join)

@@ -199,6 +199,19 @@ def test_damaged_facts_of_the_checkpoint_are_named(ckpt):
     assert caught.value.path == str(where)
 
 
+def test_missing_chunks_are_zeros_on_request(tmp_path):
+    context = orbax.Context()
+    context.array.saving.use_ocdbt = False
+    with context:
+        orbax.save(tmp_path / "ckpt", {"w": np.ones(3), "n": jax.numpy.ones((2, 2))})
+    cut(tmp_path / "ckpt" / "state" / "n" / "c")
+    with pytest.raises(CorruptionError, match="leaf 'n'"):
+        ocp.load(tmp_path / "ckpt")
+    lenient = ocp.Context().at.array.loading.raise_array_data_missing_error.set(False)
+    loaded = ocp.load(tmp_path / "ckpt", context=lenient)
+    assert_same(loaded, {"w": np.ones(3), "n": jax.numpy.zeros((2, 2))})
+
+
 # ---------------------------------------------------------------- names that lead outside
 
 

@@ -41,7 +41,8 @@ class Cutter:
     ) -> None:
         self._saving = saving
         self._everywhere = saving.storage_options
-        self._chooser = Chooser(saving, key_paths)
+        self._choose = Chooser(saving, key_paths).choose
+        self._chooses = saving.scoped_storage_options_creator is not None
         self._chunk_bytes = chunk_bytes
         self._file_size = saving.ocdbt_target_data_file_size if saving.use_ocdbt else None
         self._forms: dict[Any, Form] = {}
@@ -52,39 +53,37 @@ class Cutter:
         Raises:
           OptionError: It cannot be stored as the settings ask.
         """
+        value: Any = leaf.value
         try:
-            return self._cut(number, leaf.value, kind)
+            if kind is LeafKind.JAX_ARRAY:
+                own = self._choose(number, value) if self._chooses else None
+                return Source(value, self._jax(value, None, own))
+            if kind is LeafKind.JAX_KEY:
+                return self._keys(value, self._choose(number, value) if self._chooses else None)
+            array = host_array(kind, value)
+            chooses = self._chooses and kind is LeafKind.NUMPY_ARRAY
+            own = self._choose(number, value) if chooses else None
+            key = (kind, array.shape, array.dtype, array.flags.c_contiguous, own)
+            form = self._forms.get(key)
+            if form is None:
+                form = self._forms[key] = self._host(kind, value, array, own)
+            return Source(array, form)
         except OptionError as error:
             raise error.located(leaf=leaf.name) from error.__cause__
 
-    def _cut(self, number: int, value: Any, kind: LeafKind) -> Source:
-        if kind is LeafKind.JAX_ARRAY:
-            return Source(value, self._jax(value, None, self._chooser.choose(number, value)))
-        if kind is LeafKind.JAX_KEY:
-            import jax
+    def _keys(self, value: Any, own: StorageOptions | None) -> Source:
+        import jax
 
-            options = self._chooser.choose(number, value)
-            return Source(
-                data := jax.random.key_data(value), self._jax(data, key_impl(value), options)
-            )
-        array = host_array(kind, value)
-        options = self._chooser.choose(number, value) if kind is LeafKind.NUMPY_ARRAY else _NONE
-        key = (kind, array.shape, array.dtype, array.flags.c_contiguous, self._own(options))
-        form = self._forms.get(key)
-        if form is None:
-            form = self._forms[key] = self._host(kind, value, array, options)
-        return Source(array, form)
-
-    def _own(self, options: StorageOptions) -> StorageOptions | None:
-        # To hash options takes longer than all the rest, and most leaves have none of their own.
-        return None if options is self._everywhere else options
+        data: Any = jax.random.key_data(value)
+        return Source(data, self._jax(data, key_impl(value), own))
 
     def _host(
-        self, kind: LeafKind, value: Any, array: np.ndarray[Any, Any], options: StorageOptions
+        self, kind: LeafKind, value: Any, array: np.ndarray[Any, Any], own: StorageOptions | None
     ) -> Form:
+        as_array = kind is LeafKind.NUMPY_ARRAY
+        options = own or (self._everywhere if as_array else _NONE)
         storage = dtypes.storage_dtype(stored_dtype(array.dtype, options))
         shards = (Shard(WHOLE, Region.whole(array.shape)),)
-        as_array = kind is LeafKind.NUMPY_ARRAY
         return Form(
             shape=array.shape,
             storage=storage,
@@ -96,11 +95,11 @@ class Cutter:
             else orbax_value_type(kind, value),
         )
 
-    def _jax(self, value: Any, impl: str | None, options: StorageOptions) -> Form:
-        key = (value.shape, value.dtype, value.sharding, impl, self._own(options))
+    def _jax(self, value: Any, impl: str | None, own: StorageOptions | None) -> Form:
+        key = (value.shape, value.dtype, value.sharding, impl, own)
         form = self._forms.get(key)
         if form is None:
-            form = self._forms[key] = self._sharded(value, impl, options)
+            form = self._forms[key] = self._sharded(value, impl, own or self._everywhere)
         return form
 
     def _sharded(self, value: Any, impl: str | None, options: StorageOptions) -> Form:

@@ -19,8 +19,8 @@ from sealwax.planning.pipeline import bind, lift
 from sealwax.planning.selection import Selection, matches, under
 from sealwax.trees.flatten import Flat, flatten
 from sealwax.trees.match import Kept, Matching, Source, Wanted
-from sealwax.trees.moves import moved, prune, settle
 from sealwax.trees.registry import treedef
+from sealwax.trees.renames import moved, prune, settle
 from sealwax.trees.report import Gap, Sides, difference
 from sealwax.trees.structure import EmptyKind
 

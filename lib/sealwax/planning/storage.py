@@ -41,18 +41,18 @@ class Chooser:
         self._key_paths = key_paths
         _check_dtype(self._everywhere, EVERYWHERE)
 
-    def choose(self, number: int, value: object) -> StorageOptions:
-        """The options of the leaf that has this number; its own go before those of every leaf.
+    def choose(self, number: int, value: object) -> StorageOptions | None:
+        """The options of the leaf that has this number, or ``None`` where they are as for every one.
 
         Raises:
           OptionValueError: The creator's answer cannot be followed for this leaf.
           OptionTypeError: Its answer is something else.
         """
         if self._creator is None:
-            return self._everywhere
+            return None
         own: Any = self._creator(self._key_paths[number], value)
         if own is None:
-            return self._everywhere
+            return None
         if not isinstance(own, StorageOptions):
             raise OptionTypeError(
                 f"Option {CREATOR!r} gave no storage options",

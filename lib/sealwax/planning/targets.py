@@ -191,10 +191,10 @@ def _for_type(leaf: StoredLeaf, wanted: type, rules: Rules) -> Target:
 def _for_array(leaf: StoredLeaf, wanted: Any, rules: Rules) -> Target:
     if leaf.array is None:
         raise _mismatch(leaf, _describe(wanted.shape, wanted.dtype))
-    given: Any = wanted.dtype
+    given: object = wanted.dtype
     if not isinstance(given, np.dtype) and is_key_dtype(given):
         return _for_keys(leaf, leaf.array, wanted, rules)
-    dtype: np.dtype[Any] = np.dtype(given)
+    dtype: np.dtype[Any] = np.dtype(cast("Any", given))
     array: StoredArray = leaf.array
     shape: tuple[int, ...] = tuple(wanted.shape)
     # The shape and dtype of typed keys' data stand for the keys, as to_shape_dtype_struct has it.
@@ -203,8 +203,9 @@ def _for_array(leaf: StoredLeaf, wanted: Any, rules: Rules) -> Target:
     _check_shape(shape, array.shape, rules)
     dtype = _cast(array, dtype, rules)
     if isinstance(wanted, np.generic):
-        return ToHost(_scalar(leaf), dtype, LeafKind.NUMPY_SCALAR, shape)
-    if not (hasattr(type(wanted), "sharding") or hasattr(wanted, "sharding")):
+        return ToHost(_scalar(leaf), dtype, LeafKind.NUMPY_SCALAR, ())
+    kind = cast("type[object]", type(wanted))
+    if not (hasattr(kind, "sharding") or hasattr(wanted, "sharding")):
         return ToHost(array, dtype, LeafKind.NUMPY_ARRAY, shape)
     check_width(dtype, rules.x64)
     return ToDevice(array, dtype, shape, sharding_of(wanted, rules.mesh), layout_of(wanted))

@@ -30,7 +30,7 @@ def place(effect: Place) -> list[Any]:
 def _place(effect: Place) -> list[Any]:
     buffers: Sequence[np.ndarray[Any, Any]] = effect.buffers  # pyright: ignore[reportAssignmentType]
     free = [buffers[a.parts[0][0]] for a in effect.arrays if a.sharding is None]
-    fixed = [(buffers[part], d) for a in effect.arrays if a.sharding for part, d in a.parts]
+    fixed = [(buffers[part], d) for a in effect.arrays if a.sharding for part, d in _targets(a)]
     by_default = iter(jax.device_put(free))
     moved = iter(jax.device_put([b for b, _ in fixed], [d for _, d in fixed]))
     return [
@@ -38,6 +38,17 @@ def _place(effect: Place) -> list[Any]:
             array, [next(moved) for _ in array.parts] if array.sharding else [next(by_default)]
         )
         for array in effect.arrays
+    ]
+
+
+def _targets(array: Placement) -> Sequence[tuple[int, Any]]:
+    """Which buffer goes to which device, and there to which memory."""
+    kind = array.sharding.memory_kind
+    if kind is None or not array.parts or kind == array.parts[0][1].default_memory().kind:
+        return array.parts
+    return [
+        (part, jax.sharding.SingleDeviceSharding(device, memory_kind=kind))
+        for part, device in array.parts
     ]
 
 
