@@ -81,7 +81,8 @@ class Cutter:
         self, kind: LeafKind, value: Any, array: np.ndarray[Any, Any], own: StorageOptions | None
     ) -> Form:
         as_array = kind is LeafKind.NUMPY_ARRAY
-        options = own or (self._everywhere if as_array else _NONE)
+        everywhere = self._everywhere if as_array else _NONE
+        options = everywhere if own is None else own
         storage = dtypes.storage_dtype(stored_dtype(array.dtype, options))
         shards = (Shard(WHOLE, Region.whole(array.shape)),)
         return Form(
@@ -99,10 +100,11 @@ class Cutter:
         key = (value.shape, value.dtype, value.sharding, impl, own)
         form = self._forms.get(key)
         if form is None:
-            form = self._forms[key] = self._sharded(value, impl, own or self._everywhere)
+            form = self._forms[key] = self._sharded(value, impl, own)
         return form
 
-    def _sharded(self, value: Any, impl: str | None, options: StorageOptions) -> Form:
+    def _sharded(self, value: Any, impl: str | None, own: StorageOptions | None) -> Form:
+        options = self._everywhere if own is None else own
         dtype = value.dtype if impl is not None else stored_dtype(value.dtype, options)
         storage = dtypes.storage_dtype(dtype)
         check_whole(value)

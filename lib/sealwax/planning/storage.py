@@ -42,7 +42,7 @@ class Chooser:
         _check_dtype(self._everywhere, EVERYWHERE)
 
     def choose(self, number: int, value: object) -> StorageOptions | None:
-        """The options of the leaf that has this number, or ``None`` where they are as for every one.
+        """The options of the leaf that has this number; ``None`` for those of every leaf.
 
         Raises:
           OptionValueError: The creator's answer cannot be followed for this leaf.
