@@ -13,10 +13,16 @@ from sealwax import effect_handlers as effect_handlers
 from sealwax import effects as effects
 from sealwax import errors as errors
 from sealwax import options as options
+from sealwax import path as path
 from sealwax import tree as tree
 from sealwax.checkpoint_metadata import CheckpointMetadata as CheckpointMetadata
 from sealwax.context import Context as Context
 from sealwax.context import get_context as get_context
+from sealwax.deprecated import load_pytree as load_pytree
+from sealwax.deprecated import load_pytree_async as load_pytree_async
+from sealwax.deprecated import pytree_metadata as pytree_metadata
+from sealwax.deprecated import save_pytree as save_pytree
+from sealwax.deprecated import save_pytree_async as save_pytree_async
 from sealwax.inspecting import is_orbax_checkpoint as is_orbax_checkpoint
 from sealwax.inspecting import metadata as metadata
 from sealwax.lens import register_pytrees as _register_pytrees
@@ -32,6 +38,7 @@ from sealwax.saving import save as save
 from sealwax.saving import save_async as save_async
 from sealwax.selecting import Loaded as Loaded
 from sealwax.selecting import load_into as load_into
+from sealwax.tree import PyTreeMetadata as PyTreeMetadata
 from sealwax.version import __version__ as __version__
 
 PLACEHOLDER = ...

@@ -6,7 +6,7 @@ leaves nothing behind.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeVar, cast
 
 from sealwax.checkpoint_metadata import CheckpointMetadata
 from sealwax.context import Context
@@ -14,9 +14,13 @@ from sealwax.inspecting import Inspect
 from sealwax.layouts.orbax import AUTO, DEFAULT_ITEM
 from sealwax.loading import Load
 from sealwax.options import Options
+from sealwax.planning.selection import Selection, as_selection
 from sealwax.runtime.response import AsyncResponse
 from sealwax.saving import Save, Staging
+from sealwax.selecting import Loaded, LoadInto
 from sealwax.trees.structure import PyTree
+
+T = TypeVar("T")
 
 
 async def save(
@@ -73,10 +77,28 @@ async def load(
     abstract_state: PyTree | CheckpointMetadata[PyTree] | None = None,
     *,
     checkpointable_name: str | None = AUTO,
+    select: object = None,
     context: Context | Options | None = None,
 ) -> PyTree:
     """Loads a tree; see ``sealwax.load``."""
-    return await Load(path, abstract_state, item=checkpointable_name, context=context).run()
+    operation = Load(path, abstract_state, item=checkpointable_name, select=select, context=context)
+    return await operation.run()
+
+
+async def load_into(
+    path: object,
+    state: T,
+    *,
+    select: object = Selection(),
+    missing: Literal["error", "keep"] = "error",
+    checkpointable_name: str | None = AUTO,
+    context: Context | Options | None = None,
+) -> Loaded[T]:
+    """Puts leaves of a checkpoint into a state; see ``sealwax.load_into``."""
+    operation = LoadInto(
+        path, state, as_selection(select), missing, item=checkpointable_name, context=context
+    )
+    return cast("Loaded[T]", await operation.run_into())
 
 
 async def metadata(

@@ -12,7 +12,7 @@
     ├── LeafError                    a leaf cannot be stored or restored
     │   ├── UnsupportedLeafError     also TypeError and ValueError
     │   ├── NameCollisionError       also ValueError
-    │   └── LeafMismatchError        also ValueError
+    │   └── LeafMismatchError        also ValueError; lists several in ``different``
     ├── TreeMismatchError            also ValueError
     ├── CheckpointNotFoundError      also FileNotFoundError
     ├── CheckpointExistsError        also FileExistsError and ValueError
@@ -75,16 +75,20 @@ class SealwaxError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        where = [f"leaf {self.leaf!r}"] if self.leaf is not None else []
-        where += [f"path {self.path!r}"] if self.path is not None else []
-        text = self.what + (f" ({', '.join(where)})" if where else "")
+        text = self.headline
         text = text if text.endswith((".", "!", "?")) else text + "."
         difference = [f"expected {self.expected}"] if self.expected is not None else []
         difference += [f"found {self.found}"] if self.found is not None else []
         if difference:
-            joined = ", ".join(difference)
-            text += f" {joined[0].upper()}{joined[1:]}."
+            text += f" {_capital(', '.join(difference))}."
         return text if self.hint is None else f"{text} {self.hint}"
+
+    @property
+    def headline(self) -> str:
+        """What happened, and where."""
+        where = [f"leaf {self.leaf!r}"] if self.leaf is not None else []
+        where += [f"path {self.path!r}"] if self.path is not None else []
+        return _capital(self.what) + (f" ({', '.join(where)})" if where else "")
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.what, self.__dict__.copy())
@@ -94,6 +98,16 @@ class SealwaxError(Exception):
         self.leaf = leaf if self.leaf is None else self.leaf
         self.path = str(path) if self.path is None and path is not None else self.path
         return self
+
+
+def _listing(error: SealwaxError, lines: tuple[str, ...]) -> str:
+    """A headline, a list, and what to do."""
+    last = () if error.hint is None else (error.hint,)
+    return "\n".join((error.headline, *lines, *last))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 _E = TypeVar("_E", bound=SealwaxError)
@@ -129,22 +143,6 @@ class OptionUnavailableError(OptionError, RuntimeError):
     """An option asks for something that this version, machine or backend cannot do."""
 
 
-class LeafError(SealwaxError):
-    """A leaf cannot be stored or restored."""
-
-
-class UnsupportedLeafError(LeafError, TypeError, ValueError):
-    """No checkpoint can hold a leaf of this type or dtype."""
-
-
-class NameCollisionError(LeafError, ValueError):
-    """Two leaves would be stored under one name."""
-
-
-class LeafMismatchError(LeafError, ValueError):
-    """A stored leaf does not fit what the template asks for."""
-
-
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
     """One place where two trees have something, but not the same kind of thing.
@@ -158,6 +156,33 @@ class Difference:
     name: str
     expected: str
     found: str
+
+
+class LeafError(SealwaxError):
+    """A leaf cannot be stored or restored; or several, which ``different`` then lists.
+
+    Attributes:
+      different: Where there are several of them: each, with what was expected and found.
+      lines: That list, shortened, as it is shown.
+    """
+
+    different: tuple[Difference, ...] = ()
+    lines: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return _listing(self, self.lines) if self.lines else super().__str__()
+
+
+class UnsupportedLeafError(LeafError, TypeError, ValueError):
+    """No checkpoint can hold a leaf of this type or dtype."""
+
+
+class NameCollisionError(LeafError, ValueError):
+    """Two leaves would be stored under one name."""
+
+
+class LeafMismatchError(LeafError, ValueError):
+    """A stored leaf does not fit what the template asks for."""
 
 
 class TreeMismatchError(SealwaxError, ValueError):
@@ -196,11 +221,7 @@ class TreeMismatchError(SealwaxError, ValueError):
         self.lines = lines
 
     def __str__(self) -> str:
-        if not self.lines:
-            return super().__str__()
-        where = f" (path {self.path!r})" if self.path is not None else ""
-        last = () if self.hint is None else (self.hint,)
-        return "\n".join((f"{self.what}{where}", *self.lines, *last))
+        return _listing(self, self.lines) if self.lines else super().__str__()
 
 
 class CheckpointNotFoundError(SealwaxError, FileNotFoundError):
@@ -261,5 +282,6 @@ _ADVICE: dict[int, str] = {
     13: "Check the permissions of the directory.",
     28: "Free some space, or save to another disk; nothing was left behind.",
     30: "The file system is mounted read-only: save somewhere else.",
+    36: "Choose a shorter name: while it is written, a checkpoint's is 62 bytes longer.",
     122: "The disk quota is used up: free some space, or save somewhere else.",
 }

@@ -15,7 +15,7 @@ from sealwax.paths import absolute
 from sealwax.planning import names
 from sealwax.runtime import background
 from sealwax.runtime.observe import Perform, find, raised, read_contents, read_manifest, undisturbed
-from sealwax.runtime.operation import Operation
+from sealwax.runtime.operation import Operation, looking
 
 
 class Inspect:
@@ -28,7 +28,7 @@ class Inspect:
     async def metadata(self) -> CheckpointMetadata[Any]:
         """What is known of the checkpoint and of one item's tree."""
         async with self.operation.performing() as perform:
-            look = functools.partial(self._look, perform)
+            look = functools.partial(self._look, functools.partial(looking, perform))
             return await undisturbed(perform, self.operation.path, look)
 
     async def _look(self, perform: Perform) -> CheckpointMetadata[Any]:

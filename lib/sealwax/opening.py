@@ -185,7 +185,7 @@ def open(
     """
     source = background.run(Opening(path, checkpointable_name, context).run, "open")
     leaves = [_stand_in(source, leaf) for leaf in source.contents.leaves]
-    return view(source, "", source.contents.tree(leaves).unwrap())
+    return view(source, "", raised(source.contents.tree(leaves)))
 
 
 def abstract(node: Node | ArrayHandle) -> Any:

@@ -27,6 +27,12 @@ def absolute(path: object) -> str:
         raise InvalidPathError("The path holds a null character, which no path can", path=given)
     if "://" in given:
         raise InvalidPathError("Only paths of the local file system can be used yet", path=given)
+    try:
+        os.fsencode(given)
+    except UnicodeEncodeError as error:
+        raise InvalidPathError(
+            "The path holds characters that file names cannot", found=ascii(given)
+        ) from error
     expanded = os.path.expanduser(given)
     if expanded.startswith("~"):
         raise InvalidPathError(
@@ -34,7 +40,23 @@ def absolute(path: object) -> str:
             path=given,
             hint=f"For a directory of that name write {f'./{given}'!r}.",
         )
-    made = f"/{os.path.abspath(expanded).lstrip('/')}"  # POSIX gives a meaning to two slashes.
+    made = f"/{_resolved(expanded, given).lstrip('/')}"  # POSIX gives a meaning to two slashes.
     if made == "/":
         raise InvalidPathError("The root of the file system cannot be a checkpoint", path=made)
     return made
+
+
+def _resolved(path: str, given: str) -> str:
+    parts = path.split("/")
+    # What is above a symbolic link is above what it leads to, as it is for every other program.
+    above = len(parts) - parts[::-1].index("..") if ".." in parts else 0
+    try:
+        return os.path.abspath(
+            "/".join((os.path.realpath("/".join(parts[:above])), *parts[above:])) if above else path
+        )
+    except FileNotFoundError as error:
+        raise InvalidPathError(
+            "A relative path starts at the working directory, which was removed",
+            path=given,
+            hint="Name an absolute path.",
+        ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 from sealwax.arrays.abstract import AbstractArray, AbstractScalar, AbstractShardedArray
 from sealwax.checkpoint_metadata import CheckpointMetadata
@@ -17,6 +17,14 @@ from sealwax.trees.differences import Differences as Differences
 from sealwax.trees.differences import differences
 from sealwax.trees.merge import merge as merge
 from sealwax.trees.structure import PyTree as PyTree
+
+_T = TypeVar("_T")
+
+PyTreeOf: TypeAlias = Any | _T
+"""A tree with leaves of one type: ``PyTreeOf[jax.Array]``."""
+
+PyTreeMetadata: TypeAlias = Any
+"""A tree of what is known of each leaf, as ``metadata`` has it."""
 
 Leaf: TypeAlias = Any
 """What a tree can hold: arrays of JAX and NumPy, scalars, strings, bytes."""

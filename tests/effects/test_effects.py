@@ -49,13 +49,13 @@ EXAMPLES: list[tuple[e.Effect, str]] = [
     ),
     (
         e.WriteBatch(
-            path="/p", name="p", slabs=SLABS[1:], leaves=(), buffers=(), compressed=(), nbytes=8
+            path="/p", name="p", slabs=SLABS[1:], forms=(), buffers=(), compressed=(), nbytes=8
         ),
         "write leaf 'layer.b' to /p and sync",
     ),
     (
         e.WriteChunks(
-            directory="/p", names=("w", "b"), slabs=SLABS, leaves=(), buffers=(), compressed=(),
+            directory="/p", names=("w", "b"), slabs=SLABS, forms=(), buffers=(), compressed=(),
             nbytes=8, sync=False,
         ),
         "write 2 leaves below /p",

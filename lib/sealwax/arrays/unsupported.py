@@ -64,7 +64,8 @@ _BY_TYPE: tuple[tuple[tuple[type, ...], str, str], ...] = (
     (
         (dict, list, tuple),
         "A container was taken for a leaf",
-        "Pass it as a part of the tree, not through `is_leaf`.",
+        "JAX takes a class derived from a container for a leaf: convert it to the plain one, or "
+        "register it with `jax.tree_util`.",
     ),
     (
         (range, types.GeneratorType),
@@ -127,7 +128,7 @@ def _explain_jax(value: Any) -> UnsupportedLeafError | None:
             "The leaf is a tracer, which has no value yet: save was called inside `jit`, `grad`, "
             "`vmap`, `scan` or another transformation",
             f"{_type_name(value)} for {value.aval.str_short()}",
-            "Return the value and save it outside, or use the hooks in `sealwax.training`.",
+            "Return the value and save it outside, or call save through `jax.debug.callback`.",
         )
     if isinstance(value, jax.ShapeDtypeStruct):
         return _error(

@@ -235,13 +235,14 @@ class Probe:
 class WriteBatch:
     """Encodes slabs chunk by chunk into one new file; the answer is a list of ``Stored``.
 
-    In version 3 of Zarr, ``zarr``, each chunk ends in its checksum.
+    ``forms`` says how each leaf is cut, and nothing of its data. In version 3 of Zarr, ``zarr``,
+    each chunk ends in its checksum.
     """
 
     path: str
     name: str
     slabs: tuple[Slab, ...]
-    leaves: Later[Sequence[Any]]
+    forms: tuple[Any, ...]
     buffers: Later[Sequence[np.ndarray[Any, Any]]]
     compressed: tuple[Later[frozenset[int]], ...]
     nbytes: int
@@ -260,7 +261,7 @@ class WriteChunks:
     directory: str
     names: tuple[str, ...]
     slabs: tuple[Slab, ...]
-    leaves: Later[Sequence[Any]]
+    forms: tuple[Any, ...]
     buffers: Later[Sequence[np.ndarray[Any, Any]]]
     compressed: tuple[Later[frozenset[int]], ...]
     nbytes: int

@@ -106,6 +106,13 @@ def encode(manifest: Item | Checkpoint) -> bytes:
     return data + b"%08x\n" % crc32c(data)
 
 
+def _version(body: bytes, path: str) -> int:
+    try:
+        return msgspec.json.decode(body, type=_Version).format
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise CorruptionError("The manifest cannot be read", path=path, hint=DAMAGED) from error
+
+
 def decode(data: bytes, kind: type[_T], path: str) -> _T:
     """Reads a manifest.
 
@@ -120,7 +127,7 @@ def decode(data: bytes, kind: type[_T], path: str) -> _T:
             path=path,
             hint=DAMAGED,
         )
-    version = msgspec.json.decode(body, type=_Version).format
+    version = _version(body, path)
     if version > VERSION:
         raise InvalidLayoutError(
             "A newer version of sealwax wrote this checkpoint",

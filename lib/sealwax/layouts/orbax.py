@@ -92,7 +92,7 @@ def parse(data: bytes, path: str) -> dict[str, Any]:
     """
     try:
         found = json.loads(data)
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         state = "is empty" if not data.strip() else "cannot be read as JSON"
         raise CorruptionError(
             f"A metadata file {state}",
@@ -101,14 +101,27 @@ def parse(data: bytes, path: str) -> dict[str, Any]:
         ) from error
     if not isinstance(found, dict):
         raise CorruptionError(
-            "A metadata file does not hold an object", path=path, found=type(found).__name__
+            "A metadata file does not hold a JSON object",
+            path=path,
+            found=_JSON_WORDS.get(type(found), "something else"),
+            hint=DAMAGED,
         )
     return cast("dict[str, Any]", found)
 
 
+_JSON_WORDS: dict[type, str] = {
+    list: "a list",
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    bool: "a boolean",
+    type(None): "null",
+}
+
+
 def commit(path: str) -> bytes:
     """The content of ``commit_success.txt``, which nobody reads."""
-    return f"Checkpoint commit was successful to {path}".encode()
+    return f"Checkpoint commit was successful to {path}".encode(errors="surrogateescape")
 
 
 def tree_metadata(

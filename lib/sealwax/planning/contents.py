@@ -17,6 +17,7 @@ from sealwax.arrays.zarr import Codec, ZarrFormat, parse_zarr2, parse_zarr3
 from sealwax.errors import CorruptionError, InternalError, SealwaxError
 from sealwax.layouts import manifest, orbax
 from sealwax.planning import names
+from sealwax.planning.soundness import check_chunks, count_chunks, wrong_keys
 from sealwax.trees.build import build
 from sealwax.trees.keys import name as name_of
 from sealwax.trees.paths import paths
@@ -144,6 +145,9 @@ def _from_rows(
     try:
         trailer = ZarrFormat(item.zarr).trailer
         forms = [_stored_form(form) for form in item.forms]
+        counts = [count_chunks(form) for form in item.forms]
+        for row in item.rows:
+            check_chunks(row, counts, len(item.files))
         leaves = tuple(
             _from_row(row, path, forms)
             for row, path in zip(item.rows, paths(structure), strict=True)
@@ -190,7 +194,8 @@ def _from_row(row: manifest.Row, path: Any, forms: Sequence[StoredArray]) -> Sto
     codec = form.place.codec if isinstance(form.place, Native) else Codec.RAW
     array = dataclasses.replace(form, place=Native(chunks=row.chunks, codec=codec))
     entry = Entry(path, kind.value, write_shape=form.write_shape)
-    return StoredLeaf(entry=entry, kind=kind, array=array)
+    damage = wrong_keys(form.key_impl, form.shape, form.dtype)
+    return StoredLeaf(entry=entry, kind=kind, array=array, damage=damage)
 
 
 def _without_elements(row: manifest.Row, path: Any) -> StoredLeaf:
@@ -267,7 +272,11 @@ def _from_entry(entry: Entry, files: OrbaxFiles) -> StoredLeaf | SealwaxError:
     if entry.value_type == "string":
         text = orbax.find_string(files.strings, name)
         if text is None:
-            return CorruptionError(f"The string of this leaf is missing from {orbax.STRINGS}")
+            return CorruptionError(
+                f"The string of this leaf is missing from {orbax.STRINGS}",
+                hint="The checkpoint is not complete: load an earlier one, or skip the leaf with "
+                "... in a template.",
+            )
         return StoredLeaf(entry=entry, kind=LeafKind.STRING, data=text)
     data = files.arrays.get(name)
     if data is None:
@@ -280,6 +289,9 @@ def _from_entry(entry: Entry, files: OrbaxFiles) -> StoredLeaf | SealwaxError:
     except SealwaxError as error:
         return error
     impl = files.key_impls.get(name)
+    problem = wrong_keys(impl, zarr.shape, zarr.dtype)
+    if problem is not None:
+        return problem
     array = StoredArray(
         shape=zarr.shape,
         dtype=zarr.dtype,

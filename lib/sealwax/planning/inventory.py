@@ -15,7 +15,7 @@ from sealwax.errors import OptionError, SealwaxError, UnsupportedLeafError
 from sealwax.layouts import orbax
 from sealwax.options import DEFAULTS, ArrayOptions
 from sealwax.planning.cutter import CHUNK_BYTES, Cutter
-from sealwax.trees.flatten import Flat
+from sealwax.trees.flatten import Flat, forget
 from sealwax.trees.structure import EmptyKind
 
 
@@ -106,7 +106,7 @@ def _take_inventory(
                 inline[number] = inline_record(value)
         array_of.append(-1)
     inventory = Inventory(
-        flat=flat,
+        flat=forget(flat),
         kinds=tuple(kinds),
         array_of=tuple(array_of),
         arrays=tuple(source.form for source in sources),

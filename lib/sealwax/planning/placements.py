@@ -32,6 +32,8 @@ def sharding_of(wanted: Any, mesh: Any) -> Any:
         sharding = wanted.sharding
     except LeafMismatchError:  # It is a record, of devices that are not here.
         return None
+    except AttributeError:  # It is a tracer, which is nowhere yet.
+        return None
     if sharding is None or not getattr(wanted, "committed", True):
         # An uncommitted array follows what it is combined with; a committed one would not.
         return None

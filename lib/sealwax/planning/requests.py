@@ -106,7 +106,7 @@ def check_metadata(metadata: object) -> Result[dict[str, Any], SealwaxError]:
     if not isinstance(metadata, dict):
         return Failure(
             InvalidMetadataError(
-                "custom_metadata is not a dict",
+                "The argument custom_metadata is not a dict",
                 expected="a dict with string keys and JSON values",
                 found=type(metadata).__name__,
             )
@@ -122,7 +122,7 @@ def check_metadata(metadata: object) -> Result[dict[str, Any], SealwaxError]:
             json.dumps(value)
         except (TypeError, ValueError) as error:
             failure = InvalidMetadataError(
-                f"custom_metadata[{key!r}] cannot be stored as JSON",
+                f"The value of custom_metadata[{key!r}] cannot be stored as JSON",
                 found=f"{type(value).__name__} ({error})",
                 hint="Convert it first: float(x) for an array scalar, x.tolist() for an array.",
             )

@@ -44,7 +44,10 @@ def box(index: object, shape: tuple[int, ...]) -> Box:
             low, high = (min(chosen), max(chosen) + 1) if chosen else (0, 0)
             inner.append(slice(None, None, chosen.step) if chosen else slice(0, 0))
         else:
-            low = range(extent)[part]
+            if not -extent <= part < extent:
+                axis = len(starts)
+                raise IndexError(f"Index {part} is out of bounds for axis {axis} of size {extent}")
+            low = part % extent
             high = low + 1
             inner.append(0)
         starts.append(low)

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from sealwax.arrays.forms import Source, as_bytes
+from sealwax.arrays.forms import Form, as_bytes
 from sealwax.arrays.zarr import ZarrFormat
 from sealwax.checksum import crc32c
 from sealwax.effects import Allocate, Fetch, ReadBatch, Stored, WriteBatch, WriteChunks
@@ -47,13 +47,13 @@ Encoded: TypeAlias = tuple[int, tuple[int, ...], _Array, bytes, int]
 
 def encoded(effect: WriteBatch | WriteChunks) -> Iterator[Encoded]:
     """The chunks of slabs, as they will be stored."""
-    sources: Sequence[Source] = effect.leaves  # pyright: ignore[reportAssignmentType]
+    forms: Sequence[Form] = effect.forms
     buffers: Sequence[_Array] = effect.buffers  # pyright: ignore[reportAssignmentType]
     chosen: Iterable[frozenset[int]] = effect.compressed  # pyright: ignore[reportAssignmentType]
     compressed = frozenset[int]().union(*chosen)
     trailing = ZarrFormat(effect.zarr).trailer
     for slab, buffer in zip(effect.slabs, buffers, strict=True):
-        form = sources[slab.leaf].form
+        form = forms[slab.leaf]
         size = form.chunk_bytes
         squeeze = slab.leaf in compressed
         for place, chunk in enumerate(form.chunks[slab.shard][slab.first : slab.last]):

@@ -163,9 +163,9 @@ class _Run:
         for number in self.uses[step.number]:
             self.users[number] -= 1
         for number in (step.number, *self.uses[step.number]):
-            if not self.users[number] and number not in (SOURCES, self.plan.result):
+            if not self.users[number] and number != self.plan.result:
                 self.results[number] = None
-                self.host.release(self.plan.steps[number].holds)
+                self.host.release(0 if number == SOURCES else self.plan.steps[number].holds)
         if step.staging:
             self.staging -= 1
             if self.staging == 0 and self.on_staged is not None:

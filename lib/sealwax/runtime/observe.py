@@ -146,7 +146,7 @@ async def read_contents(
     root = await read_manifest(perform, found.path) if manifest.NAME in found.names else None
     digest = None if root is None else root.digests.get(f"{item}/{manifest.NAME}")
     if item and manifest.NAME in listed:
-        data: bytes = await perform(ReadFile(path=where))
+        data: bytes = await perform(ReadFile(path=where)) or b""
         if digest is not None and digest != manifest.digest(data):
             raise CorruptionError(
                 "The item's manifest is not the one that the checkpoint was sealed with",

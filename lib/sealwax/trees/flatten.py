@@ -11,7 +11,7 @@ from sealwax.errors import NameCollisionError, SealwaxError, UnsupportedLeafErro
 from sealwax.trees import registry
 from sealwax.trees.keys import Path
 from sealwax.trees.nodes import Opener
-from sealwax.trees.structure import LEAF, Branch, PyTree, Structure, empty_kind
+from sealwax.trees.structure import LEAF, Branch, EmptyKind, PyTree, Structure, empty_kind
 
 
 class Leaf(NamedTuple):
@@ -34,6 +34,17 @@ class Flat:
 
     leaves: tuple[Leaf, ...]
     structure: Structure
+
+
+def forget(flat: Flat) -> Flat:
+    """The same without the leaves' values, so that whoever keeps it does not keep them alive."""
+    leaves = tuple(
+        [
+            leaf if isinstance(leaf.value, EmptyKind) else leaf._replace(value=None)
+            for leaf in flat.leaves
+        ]
+    )
+    return dataclasses.replace(flat, leaves=leaves)
 
 
 def flatten(tree: PyTree) -> Result[Flat, SealwaxError]:

@@ -125,7 +125,8 @@ def _without_prefixes(entries: list[Entry]) -> tuple[Entry, ...]:
     inner: set[tuple[str, ...]] = set()
     for path in paths:
         above = path[:-1]
-        while path and above not in inner:
+        # The root is no part of a tree that a save has begun: `grow` refuses it.
+        while above and above not in inner:
             inner.add(above)
             path, above = above, above[:-1]
     kept = [entry for entry, path in zip(entries, paths, strict=True) if path not in inner]
@@ -148,4 +149,5 @@ def _wrong(expected: str, found: object, label: str | None = None) -> InvalidLay
         leaf=label,
         expected=expected,
         found=excerpt(found),
+        hint="The checkpoint is damaged, or of a format that is not known: load another one.",
     )

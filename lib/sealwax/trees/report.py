@@ -7,7 +7,13 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from sealwax.errors import Difference, LeafError, TreeMismatchError
+from sealwax.errors import (
+    Difference,
+    LeafError,
+    LeafMismatchError,
+    TreeMismatchError,
+    UnsupportedLeafError,
+)
 
 LIMIT = 10
 """Lines shown of each list."""
@@ -137,13 +143,25 @@ def unfit(failures: Sequence[LeafError]) -> LeafError:
     """
     if len(failures) == 1:
         return failures[0]
-    lines = [f"    {failure.leaf or 'the root'}: {_detail(failure)}" for failure in failures]
-    if len(lines) > LIMIT:
-        lines[LIMIT:] = [f"    and {len(failures) - LIMIT} more"]
+    unsupported = all(isinstance(failure, UnsupportedLeafError) for failure in failures)
+    kind = UnsupportedLeafError if unsupported else LeafMismatchError
     advice = dict.fromkeys(failure.hint for failure in failures if failure.hint)
-    return type(failures[0])(
+    error = kind(
         f"{len(failures)} leaves do not fit the template",
-        hint="\n".join(["They are:", *lines, *list(advice)[:2]]),
+        hint="\n".join(list(advice)[:2]) or None,
+    )
+    error.different = tuple(map(_as_difference, failures))
+    error.lines = tuple(
+        section("different:", [f"{_called(f.leaf or '')}: {_detail(f)}" for f in failures])
+    )
+    return error
+
+
+def _as_difference(failure: LeafError) -> Difference:
+    return Difference(
+        name=failure.leaf or "",
+        expected=failure.expected or failure.what,
+        found=failure.found or "something else",
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 from returns.result import safe
 
@@ -152,10 +152,20 @@ def _decode_container(data: object) -> Container:
     typed = tuple([_decode_key(key) for key in keys])
     module, name = record.get("module"), record.get("name")
     if kind in ("dict", "ordered"):
+        if kind == "dict" and not _have_an_order(typed):
+            raise _wrong("keys that can be put in order", keys)
         return DictOf(keys=typed, ordered=kind == "ordered")
     if kind in _NODES and isinstance(module, str) and isinstance(name, str):
         return NodeOf(module=module, name=name, keys=typed, form=Form(kind))
     raise _wrong("the record of a container", data)
+
+
+def _have_an_order(keys: tuple[Any, ...]) -> bool:
+    try:
+        sorted(keys)
+    except TypeError:
+        return False
+    return True
 
 
 def _decode_key(data: object) -> object:

@@ -1,0 +1,13 @@
+"""Paths: what the verbs take, and what they give."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from typing import TypeAlias
+
+Path = pathlib.Path
+"""The class of the paths that are handed out, unless ``ctx.file.path_class`` names another."""
+
+PathLike: TypeAlias = "os.PathLike[str] | str"
+"""What can be passed as a path."""
