@@ -19,6 +19,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import orbax.checkpoint.v1
+
+import sealwax
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 
@@ -49,32 +54,23 @@ async def program(make_context: Callable[[], Any], writes_zarr3: Callable[[], bo
     return [in_the_task, in_the_block]
 
 
-def on_orbax() -> list[bool]:
-    """Runs the program on Orbax: each operation is a real save, read off its own metadata."""
-    import numpy as np
-    import orbax.checkpoint.experimental.v1 as ocp
+def found_with(library: Any) -> list[bool]:
+    """Runs the program on a library: each operation is a real save, read off its own metadata."""
 
     def writes_zarr3() -> bool:
         with tempfile.TemporaryDirectory() as directory:
             path = pathlib.Path(directory) / "checkpoint"
-            ocp.save(path, {"a": np.ones(2)})
+            library.save(path, {"a": np.ones(2)})
             metadata = json.loads((path / "state" / "_METADATA").read_text())
         return bool(metadata["use_zarr3"])
 
-    return asyncio.run(program(ocp.Context, writes_zarr3))
-
-
-def on_ours() -> list[bool]:
-    """Runs the program on sealwax: what an operation called here would use."""
-    from sealwax.context import Context, current_options
-
-    return asyncio.run(program(Context, lambda: current_options().array.saving.use_zarr3))
+    return asyncio.run(program(library.Context, writes_zarr3))
 
 
 def main() -> None:
     """Runs both, prints what they found, and asserts the difference."""
     names = ("the task keeps its settings", "the block keeps its settings")
-    results = {"orbax": on_orbax(), "sealwax": on_ours()}
+    results = {"orbax": found_with(orbax.checkpoint.v1), "sealwax": found_with(sealwax)}
     for library, kept in results.items():
         for name, holds in zip(names, kept, strict=True):
             print(f"{library:8} {name}: {'yes' if holds else 'NO, they leaked'}")

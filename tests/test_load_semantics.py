@@ -138,6 +138,20 @@ def test_what_eval_shape_gives_fits_what_numpy_and_python_saved(saved):
     assert not any(leaf.committed for leaf in jax.tree.leaves(loaded))
 
 
+def test_tracers_are_a_template_of_shapes_and_dtypes(saved):
+    path = saved({"x": np.arange(3, dtype=np.float32)})
+
+    ones = np.ones(3, np.float32)
+
+    def start(like):
+        return ocp.load(path, {"x": like})["x"]
+
+    assert np.array_equal(jax.jit(lambda like: start(like) + 1)(ones), [1, 2, 3])
+    assert jax.eval_shape(start, ones).shape == (3,)
+    with pytest.raises(LeafMismatchError, match=r"\[4\]"):
+        jax.jit(start)(np.ones(4, np.float32))
+
+
 def test_a_live_state_keeps_its_placement(saved):
     state = {
         "w": jax.device_put(

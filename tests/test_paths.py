@@ -48,6 +48,47 @@ def test_a_relative_path_starts_where_the_call_was_made(
     assert sealwax.metadata("a/ckpt").path == tmp_path / "a" / "ckpt"
 
 
+def test_above_a_link_is_above_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "real" / "inner").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "inner")
+    sealwax.save(f"{tmp_path}/link/../ckpt", {"x": 1})
+    assert os.listdir(f"{tmp_path}/link/../ckpt")
+    assert sealwax.load(tmp_path / "real" / "ckpt") == {"x": 1}
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    with pytest.raises(InvalidPathError, match="link' is not a directory"):
+        sealwax.save(tmp_path / "link" / "ckpt", {"x": 1})
+    (tmp_path / "nothing").mkdir()
+    sealwax.save(tmp_path / "link" / "ckpt", {"x": 1})
+    assert sealwax.load(tmp_path / "nothing" / "ckpt") == {"x": 1}
+
+
+def test_a_name_need_not_be_text(tmp_path: Path) -> None:
+    sealwax.save(tmp_path / "\udcff", {"x": 1})
+    assert os.listdir(os.fsencode(tmp_path)) == [b"\xff"]
+    assert sealwax.load(tmp_path / "\udcff") == {"x": 1}
+
+
+def test_a_name_that_is_too_long_while_it_is_written_says_so(tmp_path: Path) -> None:
+    sealwax.save(tmp_path / ("n" * 193), {"x": 1})
+    with pytest.raises(OSError, match="62 bytes longer"):
+        sealwax.save(tmp_path / ("n" * 194), {"x": 1})
+
+
+def test_a_working_directory_that_was_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for path in ("ckpt", "../ckpt"):
+        with pytest.raises(InvalidPathError, match="which was removed"):
+            sealwax.save(path, {"x": 1})
+    sealwax.save(tmp_path / "ckpt", {"x": 1})
+
+
 def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     sealwax.save("~/ckpt", {"x": 1})
@@ -66,6 +107,7 @@ def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.Monke
         (3, "This is not a path.*found 3"),
         (b"/x", "This is not a path.*found b'/x'"),
         ("a\0b", "null character"),
+        ("/\ud800", "characters that file names cannot"),
         ("~nobody-of-this-name/x", "no such user"),
         ("s3://bucket/x", "local file system"),
     ],

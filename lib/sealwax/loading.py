@@ -16,7 +16,7 @@ from sealwax.planning.load import LoadRequest
 from sealwax.planning.load import plan_load as plan
 from sealwax.planning.select import plan_selected
 from sealwax.planning.selection import as_selection
-from sealwax.runtime import background
+from sealwax.runtime import background, garbage
 from sealwax.runtime.executor import execute
 from sealwax.runtime.meter import Meter
 from sealwax.runtime.observe import Perform, find, raised, read_contents, undisturbed
@@ -71,9 +71,10 @@ class Load:
 
     async def _plan(self, perform: Perform) -> Plan:
         contents = await self.contents(perform)
-        if self.selection is None:
-            return raised(plan(self.request, contents))
-        return raised(plan_selected(self.request, contents, self.selection, leaf_metadata))
+        with garbage.paused():
+            if self.selection is None:
+                return raised(plan(self.request, contents))
+            return raised(plan_selected(self.request, contents, self.selection, leaf_metadata))
 
 
 def request_for(path: str, options: Options, template: PyTree) -> LoadRequest:

@@ -51,9 +51,8 @@ def _resolved(path: str, given: str) -> str:
     # What is above a symbolic link is above what it leads to, as it is for every other program.
     above = len(parts) - parts[::-1].index("..") if ".." in parts else 0
     try:
-        return os.path.abspath(
-            "/".join((os.path.realpath("/".join(parts[:above])), *parts[above:])) if above else path
-        )
+        start = os.path.realpath("/".join(parts[:above])) if above else ""
+        return os.path.abspath("/".join((start, *parts[above:])) if above else path)
     except FileNotFoundError as error:
         raise InvalidPathError(
             "A relative path starts at the working directory, which was removed",

@@ -16,7 +16,7 @@ from sealwax.paths import absolute
 from sealwax.planning.inventory import take_inventory
 from sealwax.planning.requests import SaveRequest, Site, check_item_name, check_metadata
 from sealwax.planning.save import plan_save as plan
-from sealwax.runtime import background
+from sealwax.runtime import background, garbage
 from sealwax.runtime.executor import execute
 from sealwax.runtime.meter import Meter
 from sealwax.runtime.moments import Moment
@@ -47,11 +47,12 @@ class Save:
         self.operation = Operation(path=target, options=options)
         self.meter = Meter()
         try:
-            flat = raised(flatten(state))
             saving = options.array.saving
             creates = saving.scoped_storage_options_creator is not None
-            paths = key_paths(state) if creates else ()
-            inventory, sources = raised(take_inventory(flat, saving, key_paths=paths))
+            with garbage.paused():
+                flat = raised(flatten(state))
+                paths = key_paths(state) if creates else ()
+                inventory, sources = raised(take_inventory(flat, saving, key_paths=paths))
             self.request = SaveRequest(
                 path=target,
                 item=raised(check_item_name(item)),
@@ -80,7 +81,8 @@ class Save:
         """Does it."""
         async with self.operation.performing() as perform:
             site = await self._survey(perform)
-            made: Plan = raised(plan(self.request, site))
+            with garbage.paused():
+                made: Plan = raised(plan(self.request, site))
             sources, self.sources = self.sources, ()
             await execute(
                 made,

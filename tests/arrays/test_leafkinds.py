@@ -118,7 +118,7 @@ REFUSED = {
     "delta": (datetime.timedelta(1), "total_seconds"),
     "decimal": (decimal.Decimal(1), "float"),
     "bytearray": (bytearray(b"a"), "bytes"),
-    "list": ([1], "is_leaf"),
+    "list": ([1], "convert it to the plain one"),
     "range": (range(3), "list"),
     "function": (lambda: 1, "static field"),
     "dataclass": (Unregistered(), "register_dataclass"),

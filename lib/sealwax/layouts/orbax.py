@@ -103,7 +103,7 @@ def parse(data: bytes, path: str) -> dict[str, Any]:
         raise CorruptionError(
             "A metadata file does not hold a JSON object",
             path=path,
-            found=_JSON_WORDS.get(type(found), "something else"),
+            found=_JSON_WORDS.get(type(cast("object", found)), "something else"),
             hint=DAMAGED,
         )
     return cast("dict[str, Any]", found)

@@ -99,6 +99,20 @@ def _shortened(name: str) -> str:
     return name if len(name) <= 40 else f"{name[:40]}..."
 
 
+def _what_json_lacks(value: object) -> str:
+    """The type of the first thing in there that JSON does not have."""
+    found: list[str] = []
+
+    def note(other: object) -> None:
+        found.append(type(other).__name__)
+
+    try:
+        json.dumps(value, default=note)
+    except (TypeError, ValueError, RecursionError) as error:
+        return found[0] if found else str(error)
+    return found[0] if found else type(value).__name__
+
+
 def check_metadata(metadata: object) -> Result[dict[str, Any], SealwaxError]:
     """The caller's metadata as JSON will give it back."""
     if metadata is None:
@@ -120,10 +134,11 @@ def check_metadata(metadata: object) -> Result[dict[str, Any], SealwaxError]:
             )
         try:
             json.dumps(value)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             failure = InvalidMetadataError(
                 f"The value of custom_metadata[{key!r}] cannot be stored as JSON",
-                found=f"{type(value).__name__} ({error})",
+                expected="strings, numbers, booleans, None, and lists and dicts of these",
+                found=_what_json_lacks(value),
                 hint="Convert it first: float(x) for an array scalar, x.tolist() for an array.",
             )
             failure.__cause__ = error

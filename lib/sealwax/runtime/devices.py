@@ -10,6 +10,7 @@ import jax as _jax
 import numpy as np
 
 from sealwax.effects import Place, Placement
+from sealwax.runtime import garbage
 
 jax: Any = _jax  # Half of its own types are unknown to a strict checker.
 
@@ -24,6 +25,7 @@ def place(effect: Place) -> list[Any]:
             settings.enter_context(jax.default_device(effect.default_device))
         if effect.x64 != jax.config.jax_enable_x64:
             settings.enter_context(jax.enable_x64(effect.x64))
+        settings.enter_context(garbage.paused())
         return _place(effect)
 
 

@@ -27,6 +27,7 @@ from sealwax.errors import (
     SealwaxError,
     StorageError,
 )
+from sealwax.runtime import garbage
 from sealwax.runtime.budget import Budget
 from sealwax.runtime.meter import Meter
 from sealwax.runtime.threads import in_thread
@@ -154,7 +155,8 @@ class _Run:
     async def act(self, effect: Effect) -> Any:
         if isinstance(effect, Derive):
             inputs = [self.resolve(value) for value in effect.inputs]
-            return await in_thread(effect.function, *inputs)
+            with garbage.paused():
+                return await in_thread(effect.function, *inputs)
         return await self.perform(self.concrete(effect))
 
     def finish(self, step: Step) -> None:

@@ -17,6 +17,7 @@ from sealwax.layouts.detect import Found
 from sealwax.planning import contents, names
 from sealwax.planning.contents import Contents
 from sealwax.planning.requests import Site
+from sealwax.runtime import garbage
 from sealwax.runtime.operation import looking
 from sealwax.trees.records import from_entries
 from sealwax.trees.rich import read_value_tree
@@ -36,8 +37,9 @@ async def survey(perform: Perform, path: str, *, target: bool = True) -> Site:
     while (found := await perform(Look(path=above))) is None:
         missing.insert(0, above)
         above = names.parent(above)
-    # A symbolic link above the path may well lead to a directory: making ours there will tell.
-    obstacle = above if found in (Entry.FILE, Entry.OTHER) else None
+    # A symbolic link above the path may well lead to a directory: looking behind it will tell.
+    behind = found is not Entry.SYMLINK or await perform(Look(path=f"{above}/."))
+    obstacle = above if found in (Entry.FILE, Entry.OTHER) or not behind else None
     siblings = () if missing or obstacle else await perform(ListDirectory(path=above))
     return Site(
         entry=entry,
@@ -154,7 +156,9 @@ async def read_contents(
                 hint="Files of two checkpoints were mixed: load another one, or restore this one "
                 "from a copy.",
             )
-        native = contents.from_manifest(manifest.decode(data, manifest.Item, where), directory)
+        with garbage.paused():
+            item_manifest = manifest.decode(data, manifest.Item, where)
+            native = contents.from_manifest(item_manifest, directory)
         return dataclasses.replace(raised(native), rich=rich)
     if digest is not None:
         raise CorruptionError(

@@ -15,6 +15,7 @@ from sealwax.arrays.casts import convert
 from sealwax.arrays.compressibility import shrinks
 from sealwax.arrays.forms import PINNED, WHOLE, Form, Source, as_bytes
 from sealwax.effects import Probe, Slab, Stage
+from sealwax.runtime import garbage
 
 Buffer = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -22,7 +23,8 @@ Buffer = np.ndarray[Any, np.dtype[np.uint8]]
 def stage(effect: Stage) -> list[Buffer]:
     """Brings slabs to the host, in order."""
     sources: Sequence[Source] = effect.leaves  # pyright: ignore[reportAssignmentType]
-    return [bring(sources[slab.leaf], slab, effect.copy) for slab in effect.slabs]
+    with garbage.paused():
+        return [bring(sources[slab.leaf], slab, effect.copy) for slab in effect.slabs]
 
 
 def bring(source: Source, slab: Slab, copy: bool) -> Buffer:
