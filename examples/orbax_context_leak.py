@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import orbax.checkpoint.v1
+import orbax.checkpoint as orbax
 
 import sealwax
 
@@ -70,7 +70,7 @@ def found_with(library: Any) -> list[bool]:
 def main() -> None:
     """Runs both, prints what they found, and asserts the difference."""
     names = ("the task keeps its settings", "the block keeps its settings")
-    results = {"orbax": found_with(orbax.checkpoint.v1), "sealwax": found_with(sealwax)}
+    results = {"orbax": found_with(orbax.v1), "sealwax": found_with(sealwax)}
     for library, kept in results.items():
         for name, holds in zip(names, kept, strict=True):
             print(f"{library:8} {name}: {'yes' if holds else 'NO, they leaked'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -374,6 +375,12 @@ def test_all_leaves_that_do_not_fit_are_in_one_error(saved):
         ocp.load(saved(tree), template)
     text = str(caught.value)
     assert text.startswith("4 leaves do not fit the template (path ")
+    assert [each.name for each in caught.value.different] == ["a", "b.c", "b.d", "e"]
+    assert (caught.value.different[0].expected, caught.value.different[0].found) == (
+        "shape [3]",
+        "shape [2]",
+    )
+    assert caught.value.lines[1] == "    a: expected shape [3], found shape [2]"
     assert "\n    a: expected shape [3], found shape [2]\n" in text
     assert "\n    b.c: expected int32, found float64\n" in text
     assert "\n    b.d: expected an int, found a string\n" in text
@@ -382,14 +389,31 @@ def test_all_leaves_that_do_not_fit_are_in_one_error(saved):
 
 
 def test_many_leaves_that_do_not_fit_are_counted(saved):
-    path = saved({f"w{i:02}": np.ones(2) for i in range(14)})
+    names = "abcdefghijklmn"
+    path = saved({"layers": [np.ones(2) for _ in range(14)]} | {n: np.ones(2) for n in names})
     with pytest.raises(LeafMismatchError) as caught:
-        ocp.load(path, {f"w{i:02}": np.ones(3) for i in range(14)})
+        ocp.load(path, {"layers": [np.ones(3) for _ in range(14)]} | {n: np.ones(3) for n in names})
     text = str(caught.value)
-    assert text.startswith("14 leaves")
-    assert "and 4 more" in text
-    assert "w09" in text
-    assert "w10" not in text
+    assert text.startswith("28 leaves")
+    assert len(caught.value.different) == 28
+    assert "and 5 more" in text
+    assert "\n    j: " in text
+    assert "\n    k: " not in text
+
+
+def test_leaves_that_do_not_fit_alike_are_one_line(saved):
+    path = saved({"layers": [{"w": np.ones(2)} for _ in range(14)]})
+    with pytest.raises(LeafMismatchError) as caught:
+        ocp.load(path, {"layers": [{"w": np.ones(3)} for _ in range(14)]})
+    assert "layers.*.w: expected shape [3], found shape [2], 14 of them" in str(caught.value)
+
+
+def test_templates_that_no_leaf_can_be_like_are_all_named(saved):
+    with pytest.raises(UnsupportedLeafError) as caught:
+        ocp.load(saved({"a": 1, "b": 2}), {"a": object(), "b": object()})
+    assert [each.name for each in caught.value.different] == ["a", "b"]
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.different) == (str(caught.value), caught.value.different)
 
 
 def test_one_error_has_missing_unexpected_and_different(saved):

@@ -7,12 +7,14 @@ import os
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import sealwax
 from sealwax import effects as e
 from sealwax.context import Context
-from sealwax.effect_handlers import record
+from sealwax.effect_handlers import inject, record
+from sealwax.errors import StorageError
 from sealwax.layouts import manifest
 from sealwax.runtime import files
 from tests.crash.states import LAYOUTS, context, state, step_at
@@ -181,3 +183,24 @@ def test_what_is_recorded_of_a_save_is_what_was_written(tmp_path):
     facts = json.loads((tmp_path / "c" / "_CHECKPOINT_METADATA").read_bytes())
     assert facts["custom_metadata"] == {"a": 1}
     assert facts["init_timestamp_nsecs"] <= facts["commit_timestamp_nsecs"]
+
+
+@pytest.mark.parametrize("what", ["directory", "file"])
+def test_what_appears_at_the_path_during_an_overwrite_is_kept(tmp_path, what):
+    path = tmp_path / "c"
+
+    def appears(effect):
+        if isinstance(effect, e.Exchange):
+            if what == "file":
+                path.write_text("mine")
+            else:
+                path.mkdir()
+                (path / "mine.txt").write_text("mine")
+        return False
+
+    with inject(appears), pytest.raises(StorageError, match="kept"):
+        sealwax.save(path, {"w": np.ones(3)}, overwrite=True)
+    np.testing.assert_array_equal(sealwax.load(path)["w"], np.ones(3))
+    (kept,) = (p for p in tmp_path.iterdir() if p != path)
+    mine = kept if what == "file" else kept / "mine.txt"
+    assert mine.read_text() == "mine"

@@ -72,7 +72,7 @@ def test_a_trailing_slash_is_no_difference_on_disk():
 
 def test_collision_text():
     assert str(flatten({"a.b": 1, "a": {"b": 2}}).failure()) == (
-        "two leaves would be stored under one name: tree['a']['b'] and tree['a.b'] (leaf 'a.b'). "
+        "Two leaves would be stored under one name: tree['a']['b'] and tree['a.b'] (leaf 'a.b'). "
         "Rename one of the keys: names on disk are the keys joined by dots."
     )
 

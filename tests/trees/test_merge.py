@@ -98,7 +98,7 @@ def test_all_conflicts_are_named():
     with pytest.raises(TreeMismatchError) as caught:
         merge(first, {"a": 2, "c": {"d": 1}, "e": (1,), "f": 1}, {"g": 4})
     assert str(caught.value) == (
-        "the trees cannot be merged: 3 in common, 1 of different kinds\n"
+        "The trees cannot be merged: 3 in common, 1 of different kinds\n"
         "  in more than one of the trees:\n    a\n    c.d\n    f\n"
         "  of different kinds:\n    e: first list, then tuple\n"
         "Pass overwrite=True to let later trees win."

@@ -97,6 +97,13 @@ def test_what_a_partial_save_left_behind_is_dropped():
     assert [e.name for e in from_entries(data).unwrap()] == ["a.b", "ab"]
 
 
+def test_a_leaf_at_the_root_beside_others_contradicts_them():
+    entries = [Entry((), "scalar"), *scalars(("a", "b"))]
+    found = from_entries(to_entries(entries)).unwrap()
+    assert len(found) == 2
+    assert isinstance(build(found, [1, 2]).failure(), CorruptionError)
+
+
 def test_a_bare_leaf_is_the_tree():
     assert build([Entry((), "scalar")], [7]).unwrap() == 7
 

@@ -17,7 +17,7 @@ GOLDEN = [
         {"params": {"kernl": 1, "bias": 1}},
         {"params": {"kernel": 1, "bias": 1}},
         """\
-        the template does not fit the checkpoint: 1 missing, 1 unexpected (path '/checkpoint')
+        The template does not fit the checkpoint: 1 missing, 1 unexpected (path '/checkpoint')
           missing (in the template, not in the checkpoint):
             params.kernl; the checkpoint has 'params.kernel'
           unexpected (in the checkpoint, not in the template):
@@ -28,7 +28,7 @@ GOLDEN = [
         {"params": 1},
         {"params": 1, "opt": {"mu": Layer(1, 1), "nu": Layer(1, 1)}, "step": 1},
         """\
-        the template does not fit the checkpoint: 5 unexpected (path '/checkpoint')
+        The template does not fit the checkpoint: 5 unexpected (path '/checkpoint')
           unexpected (in the checkpoint, not in the template):
             opt (4 leaves)
             step
@@ -38,7 +38,7 @@ GOLDEN = [
         {"params": 1, "opt_state": [{"mu": 1, "nu": 1}]},
         {"params": 1, "opt_state": [{"trace": 1}]},
         """\
-        the template does not fit the checkpoint: 2 missing, 1 unexpected (path '/checkpoint')
+        The template does not fit the checkpoint: 2 missing, 1 unexpected (path '/checkpoint')
           missing (in the template, not in the checkpoint):
             opt_state.0.mu
             opt_state.0.nu
@@ -51,7 +51,7 @@ it and set ctx.pytree.loading.partial_load = True.""",
         {"layers": [1, 2]},
         {"layers": [1, 2, 3]},
         """\
-        the template does not fit the checkpoint: 1 different (path '/checkpoint')
+        The template does not fit the checkpoint: 1 different (path '/checkpoint')
           different:
             layers: the template has a list of 2, the checkpoint a list of 3
         Lists must be of one length: put PLACEHOLDER (...) for items to be skipped.""",
@@ -60,7 +60,7 @@ it and set ctx.pytree.loading.partial_load = True.""",
         {"w": None, "b": 1},
         {"w": 1, "b": 1},
         """\
-        the template does not fit the checkpoint: 1 different (path '/checkpoint')
+        The template does not fit the checkpoint: 1 different (path '/checkpoint')
           different:
             w: the template has None, the checkpoint a leaf (scalar)
         Put PLACEHOLDER (...) where a leaf is to be skipped, or leave its key out and set \
@@ -70,7 +70,7 @@ ctx.pytree.loading.partial_load = True.""",
         {"w": 1, "ema": {"w": 1, "b": 1}},
         {"w": 1},
         """\
-        the template does not fit the checkpoint: 2 missing (path '/checkpoint')
+        The template does not fit the checkpoint: 2 missing (path '/checkpoint')
           missing (in the template, not in the checkpoint):
             ema (2 leaves)
         Leave out what is missing, and add it after loading with tree.merge.""",
@@ -79,7 +79,7 @@ ctx.pytree.loading.partial_load = True.""",
         {f"layer_{index}": Layer(1, 1) for index in range(16)} | {"head": {"w": 1}},
         {f"layer_{index}": Layer(1, 1) for index in range(4)} | {"head": [1]},
         """\
-        the template does not fit the checkpoint: 24 missing, 1 different (path '/checkpoint')
+        The template does not fit the checkpoint: 24 missing, 1 different (path '/checkpoint')
           missing (in the template, not in the checkpoint):
             layer_* (2 leaves), 12 of them
           different:

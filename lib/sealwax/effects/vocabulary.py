@@ -203,10 +203,14 @@ class Exchange:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveTree:
-    """A directory and everything below it is removed. ``abandoned`` spares one in use."""
+    """A directory and everything below it is removed.
+
+    ``abandoned`` spares one that is in use, ``replaced`` one that is not a checkpoint.
+    """
 
     path: str
     abandoned: bool = False
+    replaced: bool = False
 
 
 # Effects on array data.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from returns.result import Failure, Result, Success
 
@@ -12,7 +12,7 @@ from sealwax.effects import Entry
 from sealwax.errors import CheckpointNotFoundError, InvalidLayoutError, SealwaxError
 from sealwax.layouts import manifest, orbax
 
-_MARKERS = frozenset(
+MARKERS = frozenset(
     {orbax.INDICATOR, orbax.CHECKPOINT_METADATA, orbax.TREE_METADATA, manifest.NAME}
 )
 _SHOWN = 5
@@ -39,6 +39,15 @@ class Found:
     above: tuple[str, ...] = ()
 
 
+def has_marker(names: Iterable[str]) -> bool:
+    """Whether one of the names in a directory is one that only a checkpoint has.
+
+    >>> has_marker(["notes.txt"]), has_marker(["_METADATA", "d"])
+    (False, True)
+    """
+    return not MARKERS.isdisjoint(names)
+
+
 def is_checkpoint(found: Found) -> bool:
     """Whether the directory is a finished checkpoint, by its markers and not by its name alone.
 
@@ -47,7 +56,7 @@ def is_checkpoint(found: Found) -> bool:
     """
     if found.entry is not Entry.DIRECTORY or _unfinished(found) or _inside(found):
         return False
-    return not _MARKERS.isdisjoint(found.names) or bool(trees_in(found))
+    return not MARKERS.isdisjoint(found.names) or bool(trees_in(found))
 
 
 def choose_item(found: Found, wanted: str | None) -> Result[str, SealwaxError]:
@@ -83,7 +92,7 @@ def choose_item(found: Found, wanted: str | None) -> Result[str, SealwaxError]:
 def trees_in(found: Found) -> list[str]:
     """The items that hold a tree, the default one first."""
     # Where nothing says that this is a checkpoint, numbers are steps of a run of an old version.
-    bare = _MARKERS.isdisjoint(found.names)
+    bare = MARKERS.isdisjoint(found.names)
     trees = [
         name
         for name, inside in found.items.items()
@@ -119,9 +128,9 @@ def _not_a_checkpoint(found: Found) -> SealwaxError | None:
             path=found.path,
             hint=f"Load {parent!r} with checkpointable_name={item!r}.",
         )
-    steps = [name for name, inside in found.items.items() if not _MARKERS.isdisjoint(inside)]
+    steps = [name for name, inside in found.items.items() if not MARKERS.isdisjoint(inside)]
     steps.sort(key=lambda name: (len(name), name))  # As numbers are sorted, where they are that.
-    if _MARKERS.isdisjoint(found.names) and not trees_in(found):
+    if MARKERS.isdisjoint(found.names) and not trees_in(found):
         if steps:
             shown = ", ".join(map(repr, steps[-_SHOWN:]))
             held = "a checkpoint" if len(steps) == 1 else f"{len(steps)} checkpoints"

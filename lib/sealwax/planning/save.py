@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable
 
 from returns.pipeline import flow
 from returns.result import Failure, Result, Success
@@ -31,7 +30,8 @@ from sealwax.effects import (
     WriteFiles,
 )
 from sealwax.errors import CheckpointExistsError, InvalidPathError, SealwaxError
-from sealwax.layouts import manifest, orbax
+from sealwax.layouts import orbax
+from sealwax.layouts.detect import has_marker
 from sealwax.planning import names
 from sealwax.planning.builder import Builder, result
 from sealwax.planning.complete import check
@@ -98,7 +98,7 @@ def _check_target(request: SaveRequest, site: Site) -> Result[SaveRequest, Sealw
                 )
             )
     if not request.overwrite:
-        what = "A checkpoint" if _is_checkpoint(site.names) else "A directory"
+        what = "A checkpoint" if has_marker(site.names) else "A directory"
         return Failure(
             CheckpointExistsError(
                 f"{what} is at the path already",
@@ -106,7 +106,7 @@ def _check_target(request: SaveRequest, site: Site) -> Result[SaveRequest, Sealw
                 hint="Pass overwrite=True to replace it, or choose another path.",
             )
         )
-    if site.names and not _is_checkpoint(site.names):
+    if site.names and not has_marker(site.names):
         return Failure(
             CheckpointExistsError(
                 "The directory at the path is not a checkpoint, so overwrite=True does not "
@@ -119,11 +119,6 @@ def _check_target(request: SaveRequest, site: Site) -> Result[SaveRequest, Sealw
             )
         )
     return Success(request)
-
-
-def _is_checkpoint(found: Iterable[str]) -> bool:
-    markers = {orbax.INDICATOR, orbax.CHECKPOINT_METADATA, orbax.TREE_METADATA, manifest.NAME}
-    return not markers.isdisjoint(found)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,7 +278,7 @@ def _seal(build: Builder, request: SaveRequest, site: Site, places: _Places) -> 
     if _durable(request):
         last = build.add(SyncDirectory(path=names.parent(request.path)), after=(last,))
     if replaces:
-        build.add(RemoveTree(path=places.root), after=(last,))
+        build.add(RemoveTree(path=places.root, replaced=True), after=(last,))
     callback = request.options.asynchronous.post_finalization_callback
     if callback is not None:
         build.add(Call(name="post_finalization_callback", function=callback), after=(last,))

@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sealwax.effects import Entry
+from sealwax.layouts.detect import has_marker
 
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
@@ -210,6 +211,30 @@ class Leases:
             # Unlocked by name, since a forked child may hold the descriptor open.
             fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
+
+
+def remove_replaced(path: str) -> None:
+    """Removes what a seal took the place of, if it is a checkpoint or an empty directory.
+
+    Raises:
+      OSError: ``ENOTEMPTY`` for anything else, which somebody put there while the save was under
+        way; it is kept.
+    """
+    try:
+        kept = not stat.S_ISDIR(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return
+    if not kept:
+        found = os.listdir(path)
+        kept = bool(found) and not has_marker(found)
+    if kept:
+        raise OSError(
+            errno.ENOTEMPTY,
+            "what was put at the path while the save was under way is not a checkpoint, and is "
+            "kept here; the checkpoint is complete",
+            path,
+        )
+    remove_tree(path)
 
 
 def remove_abandoned(path: str) -> bool:

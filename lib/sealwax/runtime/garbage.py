@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 
 _lock = threading.Lock()
 _depth = 0
@@ -17,7 +17,7 @@ _resume = False
 
 
 @contextlib.contextmanager
-def paused() -> Iterator[None]:
+def paused() -> Generator[None]:
     """Keeps the collector from running until every such block, of any thread, is left.
 
     A collector that the program itself has switched off stays off.

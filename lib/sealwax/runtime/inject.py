@@ -96,6 +96,6 @@ def inject(
     >>> with ocp.effect_handlers.inject(ocp.effects.WriteBatch, error=full):
     ...     ocp.save(path, {"w": np.zeros(3)})
     Traceback (most recent call last):
-    sealwax.errors.StorageError: could not write leaf 'w' ...
+    sealwax.errors.StorageError: Could not write leaf 'w' ...
     """
     return Inject(at, error=error, delay=delay, kill=kill, moment=moment)

@@ -82,6 +82,8 @@ class Live:
                 return files.exchange(first, second)
             case e.RemoveTree(path=path, abandoned=True):
                 return files.remove_abandoned(path)
+            case e.RemoveTree(path=path, replaced=True):
+                return files.remove_replaced(path)
             case e.RemoveTree(path=path):
                 return files.remove_tree(path)
             case _:

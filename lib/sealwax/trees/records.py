@@ -125,11 +125,15 @@ def _without_prefixes(entries: list[Entry]) -> tuple[Entry, ...]:
     inner: set[tuple[str, ...]] = set()
     for path in paths:
         above = path[:-1]
-        # The root is no part of a tree that a save has begun: `grow` refuses it.
-        while above and above not in inner:
+        while path and above not in inner:
             inner.add(above)
             path, above = above, above[:-1]
-    kept = [entry for entry, path in zip(entries, paths, strict=True) if path not in inner]
+    kept = [
+        entry
+        for entry, path in zip(entries, paths, strict=True)
+        # A leaf at the root is none that something was added to: `grow` refuses it.
+        if path not in inner or not (path or entry.empty)
+    ]
     seen: set[str] = set()
     for entry in kept:
         label = entry.name

@@ -79,7 +79,7 @@ def difference(
       hint: What to do; by default what helps a load.
 
     >>> print(difference([Gap("kernl", ("kernl",))], [Gap("kernel", ("kernel",))], []))
-    the template does not fit the checkpoint: 1 missing, 1 unexpected
+    The template does not fit the checkpoint: 1 missing, 1 unexpected
       missing (in the template, not in the checkpoint):
         kernl; the checkpoint has 'kernel'
       unexpected (in the checkpoint, not in the template):
