@@ -20,9 +20,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import orbax.checkpoint as orbax
-
-import sealwax
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -69,6 +66,10 @@ def found_with(library: Any) -> list[bool]:
 
 def main() -> None:
     """Runs both, prints what they found, and asserts the difference."""
+    import orbax.checkpoint as orbax
+
+    import sealwax
+
     names = ("the task keeps its settings", "the block keeps its settings")
     results = {"orbax": found_with(orbax.v1), "sealwax": found_with(sealwax)}
     for library, kept in results.items():

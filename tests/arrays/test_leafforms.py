@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as hnp
 
 from sealwax.arrays import dtypes
 from sealwax.arrays.leafforms import (
-    Empty,
     INLINE_BYTES,
+    Empty,
     Placement,
     empty_array,
     from_host_array,

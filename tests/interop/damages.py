@@ -91,10 +91,14 @@ def _by_orbax(title: str, name: str, data: bytes | None, *raises: type[BaseExcep
     mistake(f"Orbax's: {title}", *raises)(_damaged(damage, orbax))
 
 
+for _title, (_damage, _) in list(_DAMAGES.items())[1:]:
+    mistake(f"Orbax's: {_title}", *_CORRUPT)(_damaged(_damage, orbax))
 _by_orbax("_METADATA deleted", "state/_METADATA", None, *_LAYOUT)
 _by_orbax("_METADATA emptied", "state/_METADATA", b"", *_CORRUPT)
 _by_orbax("tree manifest deleted", "state/manifest.ocdbt", None, *_CORRUPT)
 _by_orbax("tree manifest cut", "state/manifest.ocdbt", b"0123456789", *_CORRUPT)
 _by_orbax("_sharding corrupt", "state/_sharding", b"{", *_CORRUPT)
 _by_orbax("array_metadatas corrupt", "state/array_metadatas/process_0", b"{", *_CORRUPT)
+_by_orbax("_sharding a list", "state/_sharding", b"[]", *_CORRUPT)
+_by_orbax("_METADATA of nothing", "state/_METADATA", b"{}", *_LAYOUT)
 _by_orbax("_strings.json deleted", "state/_strings.json", None, *_CORRUPT)

@@ -272,6 +272,25 @@ _TREES: dict[str, tuple[Any, Any]] = {
 for _title, (_saved, _wanted) in _TREES.items():
     mistake(f"template: {_title}", *_TREE, path="ckpt")(_template(_saved, _wanted))
 
+
+def _part(saved: Any, template: Any) -> Make:
+    def make(ocp: Any, here: Path) -> object:
+        ocp.save(here / "ckpt", saved)
+        context = ocp.Context()
+        context.pytree.loading.partial_load = True
+        with context:
+            return ocp.load(here / "ckpt", template)
+
+    return make
+
+
+_PARTS: dict[str, tuple[Any, Any]] = {
+    "a misspelt key": ({"kernel": 1, "bias": 2}, {"kernal": int}),
+    "the beginning of a list": ({"l": [1, 2, 3]}, {"l": [int, int]}),
+}
+for _title, (_saved, _wanted) in _PARTS.items():
+    mistake(f"partial_load: {_title}", *_TREE, path="ckpt")(_part(_saved, _wanted))
+
 _LEAF_TEMPLATES: dict[str, tuple[Any, Any]] = {
     "another shape": (_W, {"w": _struct(4, 8), "b": np.ones(3)}),
     "another shape of a NumPy array": (_W, {"w": np.ones((4, 8), np.float32), "b": np.ones(3)}),
@@ -324,6 +343,12 @@ for _title, _value in {"an object": object(), "a function": print}.items():
     mistake(f"template: {_title}", *_LEAF, leaf="a", path="ckpt")(
         _template({"a": 1}, {"a": _value})
     )
+
+
+_MANY = {"w": np.ones((2, 3)), "b": np.ones(3), "n": 2.5}
+mistake("template: several leaves that do not fit", *_FIT, path="ckpt")(
+    _template(_MANY, {"w": np.ones((3, 2)), "b": np.ones(3, np.int64), "n": int})
+)
 
 
 @mistake("an item that is not there", *_LAYOUT, path="ckpt")

@@ -113,7 +113,9 @@ def _not_a_checkpoint(found: Found) -> SealwaxError | None:
             pass
         case other:
             return InvalidLayoutError(
-                f"A {other.value} is at the path, not a checkpoint", path=found.path
+                f"A {other.value} is at the path, not a checkpoint",
+                path=found.path,
+                hint="Pass the directory of the checkpoint.",
             )
     if _unfinished(found):
         return InvalidLayoutError(
@@ -176,8 +178,9 @@ def _no_tree(
         return InvalidLayoutError(
             f"The checkpoint has {what}",
             path=found.path,
-            expected="an item with a file _METADATA",
-            found=_list(tuple(found.items)) if found.items else "no items",
+            expected="a directory in it with a file _METADATA",
+            found=_list(tuple(found.items)) if found.items else "no directory",
+            hint="The checkpoint is not complete: load an earlier one, or restore it from a copy.",
         )
     near = difflib.get_close_matches(wanted, trees, n=1) if wanted else []
     guess = f"Did you mean {near[0]!r}? " if near else ""
