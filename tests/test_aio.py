@@ -53,6 +53,20 @@ class TestCoroutines:
         assert await response is None
         check(path, step=2)
 
+    async def test_a_part_is_loaded_alone_or_into_a_state(self, path: Path) -> None:
+        await ocp.aio.save(path, {"params": STATE, "old": 1})
+        select = ocp.Selection(include="params", rename={"params": ""})
+        assert (await ocp.aio.load(path, select=select)).keys() == STATE.keys()
+        state = {"w": np.zeros(1000, np.int64), "step": 0, "new": 5}
+        tree, report = await ocp.aio.load_into(path, state, select=select, missing="keep")
+        np.testing.assert_array_equal(tree["w"], STATE["w"])
+        assert tree["new"] == 5
+        assert (report.left, report.missing) == (("old",), ("new",))
+        with pytest.raises(errors.TreeMismatchError):
+            await ocp.aio.load_into(path, {"w": 0}, select="params")
+        with pytest.raises(errors.OptionValueError, match="'keep'"):
+            await ocp.aio.load_into(path, state, missing="nothing")  # type: ignore[arg-type]
+
     async def test_errors_come_as_they_are(self, path: Path) -> None:
         with pytest.raises(errors.CheckpointNotFoundError):
             await ocp.aio.load(path)

@@ -192,7 +192,7 @@ class TestFailuresAreReported:
             f"sealwax: the save_async to {str(path)!r} failed, and nobody asked for its result:"
         )
         assert who == failed
-        assert what.startswith("sealwax.errors.StorageError: could not write 2 leaves to ")
+        assert what.startswith("sealwax.errors.StorageError: Could not write 2 leaves to ")
         assert "No space left on device" in what
         assert note == "The step holds 2 leaves, from 'step' to 'w'."
         assert names(path.parent) == []

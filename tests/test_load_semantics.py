@@ -385,7 +385,7 @@ def test_all_leaves_that_do_not_fit_are_in_one_error(saved):
     assert "\n    b.c: expected int32, found float64\n" in text
     assert "\n    b.d: expected an int, found a string\n" in text
     assert "\n    e: expected an array, " in text
-    assert len(text.splitlines()) == 7
+    assert len(text.splitlines()) == 8
 
 
 def test_many_leaves_that_do_not_fit_are_counted(saved):

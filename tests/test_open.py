@@ -223,6 +223,14 @@ def test_an_index_that_is_not_basic_is_refused(ckpt, index):
         ckpt["params"]["w"][index]
 
 
+@pytest.mark.parametrize(("index", "axis"), [(8, 0), (-9, 0), ((0, 4), 1), ((..., 2**70), 1)])
+def test_an_index_out_of_range_names_the_axis(ckpt, index, axis):
+    with pytest.raises(
+        IndexError, match=f"is out of bounds for axis {axis} of size {(8, 4)[axis]}"
+    ):
+        ckpt["params"]["w"][index]
+
+
 def test_the_tree_is_drawn(ckpt):
     lines = repr(ckpt).splitlines()
     assert lines[0].startswith(f"Group {str(ckpt.path)!r}: ")

@@ -12,6 +12,7 @@ from sealwax.arrays import sharding_record
 from sealwax.arrays.leafkinds import LeafKind
 from sealwax.errors import LeafMismatchError
 from sealwax.planning.contents import Contents, StoredArray, StoredLeaf, empty_value
+from sealwax.planning.pipeline import raised
 
 T = TypeVar("T")
 
@@ -176,4 +177,4 @@ def _keys(array: StoredArray, storage: StorageMetadata) -> ArrayMetadata:
 
 def tree_metadata(contents: Contents) -> Any:
     """The tree of metadata of an item."""
-    return contents.tree([leaf_metadata(leaf) for leaf in contents.leaves]).unwrap()
+    return raised(contents.tree([leaf_metadata(leaf) for leaf in contents.leaves]))

@@ -185,7 +185,11 @@ def open(
     """
     source = background.run(Opening(path, checkpointable_name, context).run, "open")
     leaves = [_stand_in(source, leaf) for leaf in source.contents.leaves]
-    return view(source, "", raised(source.contents.tree(leaves)))
+    return view(
+        source,
+        "",
+        raised(source.contents.tree(leaves).alt(lambda error: error.located(path=source.path))),
+    )
 
 
 def abstract(node: Node | ArrayHandle) -> Any:

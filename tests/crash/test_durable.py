@@ -202,5 +202,42 @@ def test_what_appears_at_the_path_during_an_overwrite_is_kept(tmp_path, what):
         sealwax.save(path, {"w": np.ones(3)}, overwrite=True)
     np.testing.assert_array_equal(sealwax.load(path)["w"], np.ones(3))
     (kept,) = (p for p in tmp_path.iterdir() if p != path)
+    sealwax.save(path, {"w": np.zeros(3)}, overwrite=True)  # and by the next save too
     mine = kept if what == "file" else kept / "mine.txt"
     assert mine.read_text() == "mine"
+
+
+def test_another_save_may_clean_up_what_was_replaced(tmp_path, monkeypatch):
+    """It takes files in any order, so what is left for a moment has no marker."""
+    path, removing, looked = tmp_path / "c", threading.Event(), threading.Event()
+    remove_tree = files.remove_tree
+
+    def slowly(root: str) -> None:
+        for marker in manifest.NAME, "_CHECKPOINT_METADATA", "orbax.checkpoint":
+            os.unlink(os.path.join(root, marker))
+        removing.set()
+        assert looked.wait(30)
+        remove_tree(root)
+
+    def someone_cleans_up(effect):
+        if isinstance(effect, e.RemoveTree) and effect.replaced:
+            monkeypatch.setattr(files, "remove_tree", slowly)
+            cleaner.start()
+            assert removing.wait(30)
+            monkeypatch.setattr(files, "remove_tree", remove_tree)
+        return False
+
+    sealwax.save(path, {"w": np.ones(3)})
+    cleaner = threading.Thread(target=lambda: files.remove_abandoned(replaced(tmp_path)))
+    try:
+        with inject(someone_cleans_up):
+            sealwax.save(path, {"w": np.zeros(3)}, overwrite=True)
+    finally:
+        looked.set()
+        cleaner.join()
+    assert os.listdir(tmp_path) == ["c"]
+
+
+def replaced(directory: Path) -> str:
+    (found,) = (str(p) for p in directory.iterdir() if p.name != "c")
+    return found

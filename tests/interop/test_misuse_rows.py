@@ -80,7 +80,8 @@ RIGHT = {
     35: "tests/interop/test_leaves.py::test_what_comes_back",
     37: "tests/interop/test_leaves.py::test_what_comes_back",
     40: "tests/test_inspecting.py::test_every_leaf_is_described",
-    47: "tests/test_option_effects.py::test_dtype_casts_floating_and_complex_arrays_and_nothing_else",
+    47: "tests/test_option_effects.py::"
+    "test_dtype_casts_floating_and_complex_arrays_and_nothing_else",
     50: "tests/interop/test_misuse_rows.py::test_050_a_field_that_is_none_and_not_there",
     55: "tests/interop/test_roundtrip.py::test_eval_shape_of_numpy_leaves_narrows_what_fits",
     65: "tests/interop/test_misuse_rows.py::test_065_partial_load_of_nothing_is_nothing",
@@ -101,7 +102,8 @@ ROUGH = {
     "test_metadata_is_a_template_for_what_would_come_without_one",
     "A6 responses": "tests/runtime/test_response.py::test_it_can_be_awaited",
     "A7 load_async": "tests/test_loading.py::test_in_the_background",
-    "A15 warnings": "tests/interop/test_users_ask.py::test_orbax_1110_no_warning_without_a_sharding",
+    "A15 warnings": "tests/interop/test_users_ask.py::"
+    "test_orbax_1110_no_warning_without_a_sharding",
     "A18 files": "tests/test_saving.py::test_a_thousand_leaves_are_a_handful_of_files",
     "A19 storage dtype": "tests/test_option_effects.py::"
     "test_dtype_casts_floating_and_complex_arrays_and_nothing_else",

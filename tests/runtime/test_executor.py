@@ -161,7 +161,7 @@ async def test_the_first_error_is_raised_and_later_ones_are_notes():
     with pytest.raises(StorageError) as caught:
         await execute(plan_of([[], [], [0]]), performer)
     assert caught.value.errno == errno.ENOSPC
-    assert "could not sync directory /0" in str(caught.value)
+    assert "Could not sync directory /0" in str(caught.value)
     assert caught.value.path == "/0"
     assert any(
         "sync directory /1" in note and "Input/output" in note for note in caught.value.__notes__
@@ -192,7 +192,7 @@ async def test_an_error_says_what_could_not_be_done(cause, kind):
 
 async def test_an_error_of_ours_that_nobody_foresaw_is_an_internal_one():
     steps = (Step(number=0, effect=e.Derive(name="it", function=lambda: 1 // 0, inputs=())),)
-    with pytest.raises(InternalError, match="could not derive it: integer division") as caught:
+    with pytest.raises(InternalError, match="Could not derive it: integer division") as caught:
         await execute(Plan(title="t", path="/p", steps=steps), Performer())
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 

@@ -269,7 +269,7 @@ def test_running_gives_the_result_or_the_error_and_leaves_no_thread():
         raise StorageError("bad")
 
     assert background.run(one, "one") == 7
-    with pytest.raises(StorageError, match="bad"):
+    with pytest.raises(StorageError, match="Bad"):
         background.run(bad, "bad")
     eventually(lambda: our_threads() == [])
 

@@ -64,8 +64,10 @@ _BY_TYPE: tuple[tuple[tuple[type, ...], str, str], ...] = (
     (
         (dict, list, tuple),
         "A container was taken for a leaf",
-        "JAX takes a class derived from a container for a leaf: convert it to the plain one, or "
-        "register it with `jax.tree_util`.",
+        (
+            "JAX takes a class derived from a container for a leaf: convert it to the plain one, "
+            "or register it with `jax.tree_util`."
+        ),
     ),
     (
         (range, types.GeneratorType),

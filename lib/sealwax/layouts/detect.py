@@ -179,7 +179,7 @@ def _no_tree(
             f"The checkpoint has {what}",
             path=found.path,
             expected="a directory in it with a file _METADATA",
-            found=_list(tuple(found.items)) if found.items else "no directory",
+            found=f"{_list(tuple(found.items))} without one" if found.items else "no directory",
             hint="The checkpoint is not complete: load an earlier one, or restore it from a copy.",
         )
     near = difflib.get_close_matches(wanted, trees, n=1) if wanted else []

@@ -187,8 +187,8 @@ def _from_row(row: manifest.Row, path: Any, forms: Sequence[StoredArray]) -> Sto
     if kind is LeafKind.EMPTY_ARRAY:
         return _without_elements(row, path)
     if row.form < 0:
-        value_type = row.data if kind is LeafKind.EMPTY_NODE else kind.value
         empty = kind is LeafKind.EMPTY_NODE
+        value_type: str = EmptyKind(row.data).value if empty else kind.value
         return StoredLeaf(entry=Entry(path, value_type, empty), kind=kind, data=row.data)
     form = forms[row.form]
     codec = form.place.codec if isinstance(form.place, Native) else Codec.RAW

@@ -21,9 +21,10 @@ from sealwax.planning import targets
 from sealwax.planning.batches import BATCH_BYTES
 from sealwax.planning.builder import Builder, result
 from sealwax.planning.contents import Contents, StoredLeaf
-from sealwax.planning.pipeline import bind, lift
+from sealwax.planning.pipeline import bind, lift, raised
 from sealwax.planning.reads import Read, add_reads, read_of
 from sealwax.planning.targets import Ready, Rules, Target, ToDevice, ToHost
+from sealwax.trees.build import grow
 from sealwax.trees.match import Matching, Wanted, match
 from sealwax.trees.report import unfit
 from sealwax.trees.structure import PyTree
@@ -102,6 +103,10 @@ def by_entry(contents: Contents) -> dict[int, StoredLeaf]:
 
 def _targets(contents: Contents, request: LoadRequest) -> Result[_Found, SealwaxError]:
     found: list[tuple[str, Target]] = []
+    grown = grow(contents.entries) if contents.structure is None else None
+    if isinstance(grown, Failure):
+        # Before anything is read.
+        return grown.alt(lambda error: error.located(path=request.path))
     for leaf in contents.leaves:
         try:
             target = targets.as_saved(leaf, request.devices, x64=request.x64)
@@ -196,7 +201,7 @@ def _gather(
     filled = list(values)
     for number, value in zip(numbers, (value for part in parts for value in part), strict=True):
         filled[number] = value
-    return assemble(filled).unwrap()
+    return raised(assemble(filled))
 
 
 def _groups(found: Sequence[tuple[str, Target]]) -> Iterator[list[int]]:

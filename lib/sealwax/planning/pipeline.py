@@ -1,4 +1,7 @@
-"""``bind`` and ``map`` of ``returns``, with types that a checker without its plugin can follow."""
+"""``bind`` and ``map`` of ``returns``, with types that a checker without its plugin can follow.
+
+And the way out: ``raised``.
+"""
 
 from __future__ import annotations
 
@@ -28,3 +31,11 @@ def lift(
     """A step that cannot fail, to be used in ``flow``."""
     made: Any = cast(Any, pointfree.map_)(function)
     return made
+
+
+def raised(outcome: Result[Any, SealwaxError]) -> Any:
+    """The value of a result; a failed one becomes the exception that it carries."""
+    failure = outcome.swap().value_or(None)
+    if failure is not None:
+        raise failure
+    return outcome.unwrap()

@@ -13,7 +13,7 @@ from sealwax.arrays.casts import Cast, classify_cast, narrows
 from sealwax.arrays.leafforms import from_inline_record
 from sealwax.arrays.leafkinds import LeafKind
 from sealwax.arrays.prng import impl_of, is_key_dtype, key_dtype, key_words
-from sealwax.errors import LeafError, LeafMismatchError, UnsupportedLeafError
+from sealwax.errors import CorruptionError, LeafError, LeafMismatchError, UnsupportedLeafError
 from sealwax.planning.contents import StoredArray, StoredLeaf, empty_value
 from sealwax.planning.placements import (
     check_width,
@@ -257,10 +257,17 @@ def _value(leaf: StoredLeaf, wanted: type) -> Target:
 
 
 def _inline(leaf: StoredLeaf) -> object:
-    if leaf.kind is LeafKind.STRING:
-        data = leaf.data
-        return cast("dict[str, str]", data)["hidden"] if isinstance(data, dict) else data
-    return from_inline_record(leaf.data)
+    if leaf.kind is not LeafKind.STRING:
+        return from_inline_record(leaf.data)
+    data: Any = leaf.data
+    text: object = cast("dict[str, Any]", data).get("hidden") if isinstance(data, dict) else data
+    if not isinstance(text, str):
+        raise CorruptionError(
+            "The record of a string is damaged",
+            found=repr(text),
+            hint="Load an earlier checkpoint, or skip the leaf with ... in a template.",
+        )
+    return text
 
 
 def _scalar(leaf: StoredLeaf) -> StoredArray:

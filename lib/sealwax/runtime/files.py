@@ -17,10 +17,11 @@ import stat
 import sys
 import threading
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 from sealwax.effects import Entry
 from sealwax.layouts.detect import has_marker
+from sealwax.layouts.orbax import TEMPORARY
 
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
@@ -218,23 +219,40 @@ def remove_replaced(path: str) -> None:
 
     Raises:
       OSError: ``ENOTEMPTY`` for anything else, which somebody put there while the save was under
-        way; it is kept.
+        way; it is kept, under a name that no later save cleans up.
     """
     try:
-        kept = not stat.S_ISDIR(os.lstat(path).st_mode)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return
-    if not kept:
-        found = os.listdir(path)
-        kept = bool(found) and not has_marker(found)
-    if kept:
-        raise OSError(
-            errno.ENOTEMPTY,
-            "what was put at the path while the save was under way is not a checkpoint, and is "
-            "kept here; the checkpoint is complete",
-            path,
-        )
-    remove_tree(path)
+    except NotADirectoryError:
+        _keep(path)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Meanwhile someone who cleans up may have removed it.
+        if not _still_there(path, descriptor):
+            return
+        found = os.listdir(descriptor)
+        if found and not has_marker(found):
+            _keep(path)
+        remove_tree(path)
+    except BlockingIOError:
+        # Only ours are ever leased: its own save still is at it, or someone is cleaning it up and
+        # may have taken the markers first.
+        remove_tree(path)
+    finally:
+        os.close(descriptor)
+
+
+def _keep(path: str) -> NoReturn:
+    kept = path.replace(TEMPORARY, ".kept")
+    rename(path, kept)
+    raise OSError(
+        errno.ENOTEMPTY,
+        "what was put at the path while the save was under way is not a checkpoint, and is kept "
+        f"as {kept!r}; the checkpoint is complete",
+        path,
+    )
 
 
 def remove_abandoned(path: str) -> bool:

@@ -7,15 +7,14 @@ import functools
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
-from returns.result import Result
-
 from sealwax.arrays.zarr import ZarrFormat, metadata_key
 from sealwax.effects import Effect, Entry, ListDirectory, Look, Now, ReadEntries, ReadFile, Token
-from sealwax.errors import CorruptionError, InvalidLayoutError, SealwaxError
+from sealwax.errors import CorruptionError, InvalidLayoutError
 from sealwax.layouts import manifest, orbax
 from sealwax.layouts.detect import Found
 from sealwax.planning import contents, names
 from sealwax.planning.contents import Contents
+from sealwax.planning.pipeline import raised as raised
 from sealwax.planning.requests import Site
 from sealwax.runtime import garbage
 from sealwax.runtime.operation import looking
@@ -231,11 +230,3 @@ def _refuse_escapes(arrays: list[str], database: bool, directory: str) -> None:
             raise CorruptionError(
                 "The name of a leaf leads outside the checkpoint", leaf=name, path=directory
             )
-
-
-def raised(outcome: Result[Any, SealwaxError]) -> Any:
-    """The value of a result; a failed one becomes the exception that it carries."""
-    failure = outcome.swap().value_or(None)
-    if failure is not None:
-        raise failure
-    return outcome.unwrap()
