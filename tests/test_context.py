@@ -618,3 +618,13 @@ def test_get_context_is_a_new_handle_on_the_current_snapshot():
 def test_resolve_takes_contexts_only():
     with pytest.raises(OptionError, match="A context was asked for"):
         resolve("array")
+
+
+def test_a_context_compares_and_round_trips_as_plain_data():
+    changed = Context().replace({"file.durability": "atomic", "array.saving.use_zarr3": False})
+    assert Context().diff(changed) == {
+        "file.durability": ("durable", "atomic"),
+        "array.saving.use_zarr3": (True, False),
+    }
+    assert Context.from_dict(changed.to_dict()).options == changed.options
+    assert not changed.diff(changed.options)

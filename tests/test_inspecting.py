@@ -237,3 +237,12 @@ def test_a_deleted_checkpoint_is_none(tmp_path: Path) -> None:
     sealwax.save(tmp_path / "x", {"w": 1})
     shutil.rmtree(tmp_path / "x")
     assert not sealwax.is_orbax_checkpoint(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    "setting", [{"checkpoint_layout": "safetensors"}, {"atomicity.mode": "commit_file"}]
+)
+def test_a_setting_that_cannot_act_on_a_look_says_so(tmp_path, setting):
+    sealwax.save(tmp_path / "c", {"w": np.ones(3)})
+    with pytest.raises(sealwax.errors.OptionUnavailableError):
+        sealwax.metadata(tmp_path / "c", context=sealwax.Context().replace(setting))

@@ -50,7 +50,7 @@ from typing import (
 from sealwax.blocks import OpenBlocks, calling_frame, stack
 from sealwax.errors import OptionTypeError
 from sealwax.frozen import Group, Path, unknown, update
-from sealwax.lens import At, changes, diff, view
+from sealwax.lens import At, changes, diff, from_dict, to_dict, view
 from sealwax.options import (
     DEFAULTS,
     ArrayOptions,
@@ -214,6 +214,40 @@ class Context:
         Context().replace({'array.saving.use_zarr3': False, 'checkpoint_layout': 'auto'})
         """
         return Context(update(self.options, changes(values, whole)))
+
+    def diff(self, other: Context | Options) -> dict[str, tuple[Any, Any]]:
+        """Lists what differs from another context, as (here, there) by dotted name.
+
+        >>> Context().diff(Context().at.file.durability.set("atomic"))
+        {'file.durability': ('durable', 'atomic')}
+        """
+        return diff(self.options, _snapshot_of(other))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the plain data of the snapshot: what JSON can hold.
+
+        Callables and other objects are left out where they are the default, and otherwise their
+        names are listed under ``"not_plain"``.
+        """
+        return to_dict(self.options)
+
+    @classmethod
+    def from_dict(
+        cls, data: Mapping[str, Any], held: Mapping[str, object] | None = None
+    ) -> Context:
+        """Makes a context of what ``to_dict`` returned, or of a checkpoint's recorded settings.
+
+        Args:
+          data: The plain data; settings that are not in it have their defaults.
+          held: Values by dotted name for those that ``data`` lists as not plain.
+
+        Raises:
+          OptionError: A name, type or value is wrong, or one that is not plain is not given.
+
+        >>> Context.from_dict({"file": {"durability": "atomic"}})
+        Context().replace({'file.durability': 'atomic'})
+        """
+        return Context(from_dict(data, held))
 
     def assign(self, values: Mapping[str, object] | None = None, /, **whole: object) -> None:
         """Makes several changes to this context at once: all of them, or none if one is wrong.

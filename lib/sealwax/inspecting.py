@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from sealwax.availability import unavailable
 from sealwax.checkpoint_metadata import CheckpointMetadata, tree_metadata
 from sealwax.context import Context, resolve
 from sealwax.effects import ReadFile
@@ -23,7 +24,11 @@ class Inspect:
 
     def __init__(self, path: object, item: str | None, context: Context | Options | None) -> None:
         self.item = item
-        self.operation = Operation(path=absolute(path), options=resolve(context))
+        options = resolve(context)
+        error = unavailable(options, "load")
+        if error is not None:
+            raise error
+        self.operation = Operation(path=absolute(path), options=options)
 
     async def metadata(self) -> CheckpointMetadata[Any]:
         """What is known of the checkpoint and of one item's tree."""
