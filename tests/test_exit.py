@@ -271,7 +271,7 @@ class TestFailuresAreReported:
             path,
         )
         assert status == FAILED
-        assert "OperationTimeoutError: save_async took longer than 0.5 s" in err
+        assert "OperationTimeoutError: The save_async took longer than 0.5 s" in err
         assert "write 2 leaves" in err
         assert names(path.parent) == []
 

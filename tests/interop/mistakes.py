@@ -357,6 +357,12 @@ def _(ocp: Any, here: Path) -> object:
     return ocp.load(here / "ckpt", checkpointable_name="parms")
 
 
+@mistake("load an item named 1", *_PATH, path="ckpt")
+def _(ocp: Any, here: Path) -> object:
+    ocp.save(here / "ckpt", STATE)
+    return ocp.load(here / "ckpt", checkpointable_name=1)
+
+
 @mistake("no item for a checkpoint that has items", *_LAYOUT, path="ckpt")
 def _(ocp: Any, here: Path) -> object:
     ocp.save(here / "ckpt", STATE)

@@ -38,7 +38,7 @@ MISTAKEN = {
     17: ["is_orbax_checkpoint(None)"],
     20: ["item named '../x'", "item named 'a/b'"],
     22: ["item named '..'"],
-    23: ["item named 1", "item named None"],
+    23: ["item named 1", "item named None", "load an item named 1"],
     25: ["item named 'metrics'", "item named 'AUTO'"],
     26: ["item named ''"],
     31: ["custom_metadata with an np.float32", "custom_metadata with an object"],

@@ -9,7 +9,12 @@ from collections.abc import Iterable, Mapping
 from returns.result import Failure, Result, Success
 
 from sealwax.effects import Entry
-from sealwax.errors import CheckpointNotFoundError, InvalidLayoutError, SealwaxError
+from sealwax.errors import (
+    CheckpointNotFoundError,
+    InvalidLayoutError,
+    InvalidPathError,
+    SealwaxError,
+)
 from sealwax.layouts import manifest, orbax
 
 MARKERS = frozenset(
@@ -59,7 +64,7 @@ def is_checkpoint(found: Found) -> bool:
     return not MARKERS.isdisjoint(found.names) or bool(trees_in(found))
 
 
-def choose_item(found: Found, wanted: str | None) -> Result[str, SealwaxError]:
+def choose_item(found: Found, wanted: object) -> Result[str, SealwaxError]:
     """The item to load: the one that is wanted, or with ``AUTO`` the one that holds a tree.
 
     Args:
@@ -74,6 +79,15 @@ def choose_item(found: Found, wanted: str | None) -> Result[str, SealwaxError]:
         return Failure(problem)
     trees = trees_in(found)
     flat = orbax.TREE_METADATA in found.names
+    if wanted is not None and not isinstance(wanted, str):
+        return Failure(
+            InvalidPathError(
+                "The name of a checkpointable is not a string",
+                path=found.path,
+                expected=f"a string such as {orbax.DEFAULT_ITEM!r}, or None",
+                found=repr(wanted),
+            )
+        )
     match wanted:
         case None:
             return Success("") if flat else Failure(_no_tree(found, "no tree of its own", trees))

@@ -210,7 +210,7 @@ class _Run:
         waiting = [s for s in self.plan.steps if not self.done[s.number].is_set()]
         first = sentence(waiting[0].effect, self.plan.names) if waiting else "nothing"
         return OperationTimeoutError(
-            f"{self.plan.title} took longer than {self.seconds:g} s; it was given up with "
+            f"The {self.plan.title} took longer than {self.seconds:g} s; it was given up with "
             f"{len(waiting)} of {len(self.plan.steps)} steps not done, the first: {first}",
             path=self.plan.path,
             hint="Raise ctx.asynchronous.timeout_secs, or set it to None for no limit.",
