@@ -210,21 +210,21 @@ def test_what_appears_at_the_path_during_an_overwrite_is_kept(tmp_path, what):
 def test_another_save_may_clean_up_what_was_replaced(tmp_path, monkeypatch):
     """It takes files in any order, so what is left for a moment has no marker."""
     path, removing, looked = tmp_path / "c", threading.Event(), threading.Event()
-    remove_tree = files.remove_tree
+    remove = files._remove_held
 
-    def slowly(root: str) -> None:
+    def slowly(root: str, descriptor: int) -> None:
         for marker in manifest.NAME, "_CHECKPOINT_METADATA", "orbax.checkpoint":
             os.unlink(os.path.join(root, marker))
         removing.set()
         assert looked.wait(30)
-        remove_tree(root)
+        remove(root, descriptor)
 
     def someone_cleans_up(effect):
         if isinstance(effect, e.RemoveTree) and effect.replaced:
-            monkeypatch.setattr(files, "remove_tree", slowly)
+            monkeypatch.setattr(files, "_remove_held", slowly)
             cleaner.start()
             assert removing.wait(30)
-            monkeypatch.setattr(files, "remove_tree", remove_tree)
+            monkeypatch.setattr(files, "_remove_held", remove)
         return False
 
     sealwax.save(path, {"w": np.ones(3)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import stat
 import threading
@@ -307,3 +308,19 @@ def test_a_cleaner_that_comes_late_takes_nothing(tmp_path, leases, monkeypatch):
     monkeypatch.setattr(files.fcntl, "flock", replace)
     assert not files.remove_abandoned(path)
     assert files.look(path) is Entry.DIRECTORY
+
+
+@pytest.mark.parametrize("remove", [files.remove_abandoned, files.remove_replaced])
+def test_what_the_owner_makes_again_at_once_is_not_removed(tmp_path, monkeypatch, remove):
+    path = tmp_path / "c"
+    path.mkdir()
+    rmtree = shutil.rmtree
+
+    def removed_and_made_again(where):
+        rmtree(where)
+        path.mkdir()
+        (path / "data").write_bytes(b"mine")
+
+    monkeypatch.setattr(files.shutil, "rmtree", removed_and_made_again)
+    remove(str(path))
+    assert (path / "data").read_bytes() == b"mine"

@@ -235,7 +235,7 @@ def remove_replaced(path: str) -> None:
         found = os.listdir(descriptor)
         if found and not has_marker(found):
             _keep(path)
-        remove_tree(path)
+        _remove_held(path, descriptor)
     except BlockingIOError:
         # Only ours are ever leased: its own save still is at it, or someone is cleaning it up and
         # may have taken the markers first.
@@ -266,12 +266,20 @@ def remove_abandoned(path: str) -> bool:
         # Meanwhile someone else may have removed it, and its owner made and leased a new one.
         if not _still_there(path, descriptor):
             return False
-        remove_tree(path)
+        _remove_held(path, descriptor)
     except BlockingIOError:
         return False
     finally:
         os.close(descriptor)
     return True
+
+
+def _remove_held(path: str, descriptor: int) -> None:
+    """Removes the very directory that is open; its owner may make another one at once."""
+    while _still_there(path, descriptor):
+        # Where two clean up, each may find that what it was about to remove is gone.
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)
 
 
 def _still_there(path: str, descriptor: int) -> bool:
