@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sealwax.arrays.chunks import chunk_count, chunks_of, overlaps, pieces, runs_of
+from sealwax.arrays.chunks import chunk_count, chunks_of, overlaps, pieces
 from sealwax.arrays.grid import is_row_range
 from sealwax.arrays.regions import Region
 from sealwax.errors import InternalError
@@ -54,20 +54,18 @@ def test_chunks_of_all_shards_cover_every_element_once(grid):
 
 
 @given(sharded_grids())
-def test_runs_are_the_bytes_of_the_chunks(grid):
+def test_chunks_that_are_row_ranges_follow_one_another_in_the_buffer(grid):
     whole, shards, shape = grid
     array = numbered(whole)
+    nbytes = math.prod(shape) * array.itemsize
     for shard in shards:
-        runs = runs_of(shard, shape, array.itemsize)
-        assert (runs is not None) == is_row_range(shape, shard.shape)
-        if runs is None:
+        if not is_row_range(shape, shard.shape):
             continue
         part = np.ascontiguousarray(array[shard.slices])
         buffer = part.tobytes()
-        for run, chunk in zip(runs, chunks_of(shard, shape), strict=True):
-            assert run.index == chunk.index
+        for number, chunk in enumerate(chunks_of(shard, shape)):
             expected = part[chunk.within.slices].tobytes()
-            assert buffer[run.start : run.start + run.nbytes] == expected
+            assert buffer[number * nbytes : (number + 1) * nbytes] == expected
 
 
 @given(sharded_grids(), st.integers(1, 200))
@@ -79,9 +77,6 @@ def test_pieces_give_all_chunks_in_order_and_stay_within_the_limit(grid, limit):
     assert all(len(group) == 1 or len(group) * nbytes <= limit for group in groups)
     by_piece = [c for group in groups for c in chunks_of(shard, shape, group)]
     assert by_piece == list(chunks_of(shard, shape))
-    runs = runs_of(shard, shape, 4)
-    if runs is not None:
-        assert [r for group in groups for r in runs_of(shard, shape, 4, group)] == list(runs)
 
 
 @given(st.data(), st.lists(st.integers(1, 7), max_size=3).map(tuple))

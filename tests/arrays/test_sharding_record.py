@@ -15,7 +15,6 @@ from sealwax.arrays.sharding_record import (
     Named,
     SingleDevice,
     describe,
-    for_key_data,
     from_json,
     rebuild,
     to_json,
@@ -72,7 +71,7 @@ def test_the_text_is_that_of_orbax(tmp_path):
     ocp.save(tmp_path / "c", [*tree, keys])
     written = json.loads((tmp_path / "c" / "state" / "_sharding").read_text())
     ours = [to_json(describe(sharding)) for sharding in specs]
-    ours.append(to_json(for_key_data(describe(keys.sharding), keys.ndim)))
+    ours.append(to_json(describe(jax.random.key_data(keys).sharding)))
     assert sorted(written.values()) == sorted(ours)
 
 
@@ -80,12 +79,9 @@ def test_the_text_is_that_of_orbax(tmp_path):
 def test_keys_are_recorded_as_their_data(spec):
     sharding = NamedSharding(jax.make_mesh((8,), ("x",)), PartitionSpec(*spec))
     keys = jax.device_put(jax.random.split(jax.random.key(0), (8, 8)), sharding)
-    record = for_key_data(describe(sharding), keys.ndim)
-    assert len(record.spec) == 3
     data = jax.random.key_data(keys)
+    record = describe(data.sharding)
     assert rebuild(record, jax.devices()).is_equivalent_to(data.sharding, data.ndim)
-    single = SingleDevice(device="cpu:0")
-    assert for_key_data(single, 2) is single
 
 
 def test_without_devices_all_are_taken():

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sealwax.arrays.grid import is_row_range
 from sealwax.arrays.regions import Region
 from sealwax.errors import InternalError
 
@@ -25,21 +24,6 @@ class Chunk:
 
     index: _Shape
     within: Region
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """One chunk that is a run of bytes in its shard's C-ordered buffer.
-
-    Attributes:
-      index: Its place in the array's grid, as its key spells it.
-      start: Its first byte in the buffer.
-      nbytes: Its length in bytes.
-    """
-
-    index: _Shape
-    start: int
-    nbytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,24 +63,6 @@ def chunks_of(shard: Region, chunk_shape: _Shape, ordinals: range | None = None)
     for index, place in _places(shard, chunk_shape, ordinals):
         start = tuple(p * n for p, n in zip(place, chunk_shape, strict=True))
         yield Chunk(index=index, within=Region(start=start, shape=chunk_shape))
-
-
-def runs_of(
-    shard: Region, chunk_shape: _Shape, itemsize: int, ordinals: range | None = None
-) -> Iterator[Run] | None:
-    """The chunks as runs of bytes of the shard's buffer, or ``None`` if they are not.
-
-    Such chunks need no copy: the n-th begins where the one before it ends.
-    """
-    if not is_row_range(chunk_shape, shard.shape):
-        return None
-    nbytes = math.prod(chunk_shape) * itemsize
-    numbers = range(chunk_count(shard, chunk_shape)) if ordinals is None else ordinals
-    places = _places(shard, chunk_shape, ordinals)
-    return (
-        Run(index=index, start=number * nbytes, nbytes=nbytes)
-        for number, (index, _) in zip(numbers, places, strict=True)
-    )
 
 
 def pieces(count: int, chunk_nbytes: int, max_bytes: int) -> tuple[range, ...]:

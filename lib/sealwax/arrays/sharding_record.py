@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, assert_never, cast
 
@@ -75,18 +75,6 @@ def describe(sharding: jax.sharding.Sharding) -> ShardingRecord | None:
             )
         case _:
             return None
-
-
-def for_key_data(record: ShardingRecord, rank: int) -> ShardingRecord:
-    """The sharding of a typed key array's ``uint32`` data, given that of the array of ``rank``."""
-    match record:
-        case SingleDevice():
-            return record
-        case Named():
-            padding = (None,) * (rank - len(record.spec) + 1)
-            return replace(record, spec=record.spec + padding)
-        case _:
-            assert_never(record)
 
 
 @lru_cache(maxsize=256)

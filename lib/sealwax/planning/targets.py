@@ -8,7 +8,6 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from sealwax.arrays import dtypes
 from sealwax.arrays.casts import Cast, classify_cast, narrows
 from sealwax.arrays.leafforms import from_inline_record
 from sealwax.arrays.leafkinds import LeafKind
@@ -322,8 +321,3 @@ def _describe(shape: Any, dtype: Any) -> str:
 
 def _shape(shape: Any) -> str:
     return f"[{', '.join(map(str, shape))}]"
-
-
-def storage_of(array: StoredArray) -> dtypes.Storage:
-    """How the elements of a stored array lie in the store."""
-    return dtypes.storage_dtype(array.dtype)
