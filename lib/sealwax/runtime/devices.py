@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax as _jax
 import numpy as np
 
 from sealwax.effects import Place, Placement
 from sealwax.runtime import garbage
+from sealwax.runtime.transfer import available, like
 
 jax: Any = _jax  # Half of its own types are unknown to a strict checker.
+Buffers: TypeAlias = "Sequence[np.ndarray[Any, Any]]"
 
 
 def place(effect: Place) -> list[Any]:
@@ -30,37 +32,63 @@ def place(effect: Place) -> list[Any]:
 
 
 def _place(effect: Place) -> list[Any]:
-    buffers: Sequence[np.ndarray[Any, Any]] = effect.buffers  # pyright: ignore[reportAssignmentType]
-    free = [buffers[a.parts[0][0]] for a in effect.arrays if a.sharding is None]
-    fixed = [(buffers[part], d) for a in effect.arrays if a.sharding for part, d in _targets(a)]
+    buffers: Buffers = effect.buffers  # pyright: ignore[reportAssignmentType]
+    firsts: dict[object, int] = {}
+    for number, array in enumerate(effect.arrays):
+        firsts.setdefault(_form(number, array, buffers), number)
+    chosen = list(firsts.values())
+    made = dict(zip(chosen, _put([effect.arrays[n] for n in chosen], buffers), strict=True))
+    for number, array in enumerate(effect.arrays):
+        if number not in made:
+            first = made[firsts[_form(number, array, buffers)]]
+            devices = None if array.sharding is None else [d for _, d in array.parts]
+            made[number] = like(first, [buffers[part] for part, _ in array.parts], devices)
+    return [_finish(array, made[number]) for number, array in enumerate(effect.arrays)]
+
+
+def _form(number: int, array: Placement, buffers: Buffers) -> object:
+    """What arrays have in common that can be made one like the other."""
+    plain = array.layout is None and (array.sharding is None or _in_default_memory(array))
+    # JAX may narrow what it is given, and only it knows when.
+    narrowed = jax.dtypes.canonicalize_dtype(array.dtype) != buffers[array.parts[0][0]].dtype
+    if not array.parts or not plain or narrowed or not available():
+        return number
+    return (array.shape, array.dtype, array.sharding)
+
+
+def _put(arrays: Sequence[Placement], buffers: Buffers) -> list[Any]:
+    """Makes arrays by JAX's public functions, with one transfer for all."""
+    free = [buffers[a.parts[0][0]] for a in arrays if a.sharding is None]
+    fixed = [(buffers[part], d) for a in arrays if a.sharding for part, d in _targets(a)]
     by_default = iter(jax.device_put(free))
     moved = iter(jax.device_put([b for b, _ in fixed], [d for _, d in fixed]))
     return [
-        _assemble(
-            array, [next(moved) for _ in array.parts] if array.sharding else [next(by_default)]
+        next(by_default)
+        if array.sharding is None
+        else jax.make_array_from_single_device_arrays(
+            array.shape, array.sharding, [next(moved) for _ in array.parts], dtype=array.dtype
         )
-        for array in effect.arrays
+        for array in arrays
     ]
 
 
 def _targets(array: Placement) -> Sequence[tuple[int, Any]]:
     """Which buffer goes to which device, and there to which memory."""
-    kind = array.sharding.memory_kind
-    if kind is None or not array.parts or kind == array.parts[0][1].default_memory().kind:
+    if _in_default_memory(array):
         return array.parts
+    kind = array.sharding.memory_kind
     return [
         (part, jax.sharding.SingleDeviceSharding(device, memory_kind=kind))
         for part, device in array.parts
     ]
 
 
-def _assemble(array: Placement, parts: list[Any]) -> Any:
-    if array.sharding is None:
-        made = parts[0]
-    else:
-        made = jax.make_array_from_single_device_arrays(
-            array.shape, array.sharding, parts, dtype=array.dtype
-        )
+def _in_default_memory(array: Placement) -> bool:
+    kind = array.sharding.memory_kind
+    return kind is None or not array.parts or kind == array.parts[0][1].default_memory().kind
+
+
+def _finish(array: Placement, made: Any) -> Any:
     if array.layout is not None:
         made = jax.device_put(made, array.layout)
     return made if array.key_impl is None else jax.random.wrap_key_data(made, impl=array.key_impl)
