@@ -10,6 +10,7 @@ array is made like the first.
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -43,9 +44,7 @@ def available() -> bool:
 def _batched_put() -> Callable[..., Any] | None:
     """JAX's own function, if it does here what it is used for."""
     try:
-        from jax._src.interpreters import pxla
-
-        put: Any = pxla.batched_device_put
+        put: Any = importlib.import_module("jax._src.interpreters.pxla").batched_device_put
         first = jax.device_put(np.zeros(3, np.float32))
         other = np.arange(3, dtype=np.float32)
         made = put(first.aval, first.sharding, [other], list(first.devices()), committed=False)
