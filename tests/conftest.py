@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 
 # Read by JAX when its backend starts, so they stand before any import of it.
@@ -38,3 +39,14 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 def _eight_devices() -> None:
     """Fails where something started JAX before this file could ask for eight devices."""
     assert jax.device_count() == 8
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Adds up the figures that tests recorded with ``record_property("figure: ...", number)``."""
+    figures: collections.Counter[str] = collections.Counter()
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name.startswith("figure: "):
+                figures[name.removeprefix("figure: ")] += value
+    for name, number in figures.items():
+        terminalreporter.write_line(f"{number:,} {name}")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextvars
+import functools
+import gc
 import itertools
+import json
 import os
+import stat
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +23,7 @@ import sealwax as ocp
 from sealwax import effects as e
 from sealwax import errors
 from sealwax.effect_handlers import Handler, record
+from sealwax.lens import to_dict
 from tests.gates import eventually, gate, names, our_threads, settings
 
 
@@ -33,6 +39,11 @@ def state(number: int) -> dict[str, Any]:
         "b": [np.full(5, number, np.int64), str(number)],
         "step": number,
     }
+
+
+def settings_of(context: ocp.Context) -> dict[str, Any]:
+    """What a checkpoint records of a context."""
+    return json.loads(json.dumps(to_dict(context.options)))
 
 
 def number_of(loaded: Any) -> int:
@@ -97,6 +108,56 @@ class TestDifferentPaths:
             assert number_of(ocp.load(tmp_path / str(number))) == number
             found = ocp.metadata(tmp_path / str(number)).settings
             assert found == settings({"memory.write_concurrent_bytes": 1000 + number})
+
+    def test_sixty_four_in_flight_at_once_from_threads_and_tasks(self, tmp_path: Path) -> None:
+        """Eight threads and eight tasks with four saves each, none of which ends before all began.
+
+        Each has settings of its own, and what they did is in its files.
+        """
+
+        def context(number: int) -> ocp.Context:
+            return ocp.Context().replace(
+                {
+                    "array.saving.use_ocdbt": number % 2 == 0,
+                    "array.saving.use_zarr3": number % 4 < 2,
+                    "array.saving.use_compression": number % 8 < 4,
+                    "file.path_permission_mode": 0o700 + number % 8,
+                }
+            )
+
+        def thread(number: int) -> None:
+            for me in range(4 * number, 4 * number + 4):
+                with context(me):
+                    responses[me] = ocp.save_async(tmp_path / str(me), state(me))
+
+        async def task(number: int) -> None:
+            for me in range(32 + 4 * number, 36 + 4 * number):
+                with context(me):
+                    responses[me] = await ocp.aio.save_async(tmp_path / str(me), state(me))
+
+        async def tasks() -> None:
+            async with anyio.create_task_group() as group:
+                for number in range(8):
+                    group.start_soon(task, number)
+
+        responses: dict[int, ocp.AsyncResponse[None]] = {}
+        with gate(e.Rename, parties=64) as seal:
+            calls = [functools.partial(contextvars.copy_context().run, thread, n) for n in range(8)]
+            inside = contextvars.copy_context()
+            together(*calls, lambda: inside.run(anyio.run, tasks))
+            assert seal.arrived.wait(60)
+            assert not any(response.done() for response in responses.values())
+        for response in responses.values():
+            response.result()
+        assert names(tmp_path) == sorted(str(number) for number in range(64))
+        for number in range(64):
+            made = tmp_path / str(number)
+            assert number_of(ocp.load(made)) == number
+            assert ocp.metadata(made).settings == settings_of(context(number))
+            assert (made / "state" / "manifest.ocdbt").exists() is (number % 2 == 0)
+            described = json.loads((made / "state" / "_METADATA").read_text())
+            assert described["use_zarr3"] is (number % 4 < 2)
+            assert stat.S_IMODE(made.stat().st_mode) == 0o700 + number % 8
 
     def test_below_a_directory_that_none_has_made(self, tmp_path: Path) -> None:
         paths = [tmp_path / "deep" / "er" / str(number) for number in range(8)]
@@ -284,15 +345,29 @@ def open_files() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def test_nothing_is_left_running_or_open(tmp_path: Path) -> None:
-    ocp.save_async(tmp_path / "first", state(0)).result()
-    eventually(lambda: not our_threads())
-    files, threads = open_files(), threading.active_count()
-    for number in range(50):
-        response = ocp.save_async(tmp_path / "ckpt", state(number), overwrite=True)
-        response.result()
-    eventually(lambda: not our_threads())
+def resident() -> int:
+    """Bytes of memory in use."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_two_hundred_saves_leave_nothing_running_open_or_in_memory(tmp_path: Path) -> None:
+    def save(count: int) -> None:
+        for number in range(count):
+            big = {"big": np.full(1 << 18, number)}  # 2 MiB
+            response = ocp.save_async(
+                tmp_path / "ckpt", state(number) | big, overwrite=True, context=quick
+            )
+            response.result()
+        eventually(lambda: not our_threads())
+        gc.collect()
+
+    quick = ocp.Context().at.file.durability.set("atomic")
+    save(20)
+    files, threads, before = open_files(), threading.active_count(), resident()
+    save(200)
     assert open_files() == files
     assert threading.active_count() <= threads
-    assert number_of(ocp.load(tmp_path / "ckpt")) == 49
-    assert names(tmp_path) == ["ckpt", "first"]
+    assert resident() - before < 20 << 20  # ten states; two hundred were saved
+    assert number_of(ocp.load(tmp_path / "ckpt")) == 199
+    assert names(tmp_path) == ["ckpt"]

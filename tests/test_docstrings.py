@@ -1,4 +1,4 @@
-"""The examples in docstrings and in the README run, and print what they say."""
+"""The examples in docstrings and in the pages run, and print what they say."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 import sealwax
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -36,7 +36,11 @@ def test_docstring(example: doctest.DocTest, request: pytest.FixtureRequest) -> 
     assert doctest.DocTestRunner(optionflags=FLAGS).run(example).failed == 0
 
 
-def test_readme() -> None:
-    failed, tried = doctest.testfile(str(README), module_relative=False, optionflags=FLAGS)
+PAGES = ["README.md", "docs/handlers.md", "docs/checkpointables.md", "docs/power-loss.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page(page: str) -> None:
+    failed, tried = doctest.testfile(str(ROOT / page), module_relative=False, optionflags=FLAGS)
     assert failed == 0
     assert tried > 0

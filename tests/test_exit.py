@@ -7,7 +7,6 @@ what it wrote, and at what it left on disk.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -18,64 +17,12 @@ import pytest
 
 import sealwax as ocp
 from tests.gates import names
-
-ROOT = Path(__file__).parent.parent
-FAILED = 74
-
-HEADER = """
-import atexit, errno, logging, os, signal, sys, threading, time
-atexit.register(print, "registered before sealwax")
-import numpy as np
-import sealwax as ocp
-from sealwax import effects as e
-from sealwax.effect_handlers import inject
-from tests.gates import gate
-
-PATH = sys.argv[1]
-STATE = {"w": np.arange(1000), "step": 1}
-FULL = OSError(errno.ENOSPC, "No space left on device")
-
-"""
-
-
-def launch(script: str, path: Path) -> subprocess.Popen[str]:
-    """Starts a script that has the names of ``HEADER``, with its output in pipes."""
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", HEADER + textwrap.dedent(script), str(path)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT / "lib"), str(ROOT)))},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def run(script: str, path: Path) -> tuple[int, list[str], str]:
-    """Runs a script to its end: its exit status, lines of output, and what it complained of."""
-    process = launch(script, path)
-    out, err = process.communicate(timeout=60)
-    return process.returncode, out.splitlines(), err
-
-
-def interrupt(script: str, path: Path, number: int) -> tuple[int, list[str], str]:
-    """Runs a script and sends it a signal as soon as it has written a line."""
-    process = launch(script, path)
-    assert process.stdout is not None
-    first = process.stdout.readline()
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    return process.returncode, [first.strip(), *out.splitlines()], err
+from tests.scripts import FAILED, HEADER, ROOT, holds, run
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "ckpt"
-
-
-def holds(path: Path, step: int = 1) -> bool:
-    """Whether the whole of ``STATE`` is there, and nothing beside it."""
-    loaded = ocp.load(path)
-    np.testing.assert_array_equal(loaded["w"], np.arange(1000))
-    return loaded["step"] == step and names(path.parent) == [path.name]
 
 
 class TestPendingSavesAreFinished:
@@ -123,6 +70,80 @@ class TestPendingSavesAreFinished:
         )
         assert (status, out, err) == (3, ["registered before sealwax"], "")
         assert holds(path)
+
+    @pytest.mark.parametrize("number", [0, 3])
+    def test_after_sys_exit_in_another_thread(self, path: Path, number: int) -> None:
+        """Which ends that thread only; the script goes on, and has a status of its own."""
+        status, out, err = run(
+            f"""
+            def work():
+                with inject(e.WriteBatch, delay=0.3):
+                    ocp.save_async(PATH, STATE)
+                sys.exit(7)
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+            print("goes on")
+            sys.exit({number})
+            """,
+            path,
+        )
+        assert (status, out, err) == (number, ["goes on", "registered before sealwax"], "")
+        assert holds(path)
+
+    @pytest.mark.parametrize("daemon", [False, True], ids=["thread", "daemon"])
+    def test_those_of_threads_that_the_script_does_not_wait_for(
+        self, path: Path, daemon: bool
+    ) -> None:
+        """Also a blocking one, though Python does not wait for the daemon that waits for it."""
+        status, out, err = run(
+            f"""
+            def work():
+                with late:
+                    ocp.save(PATH + "1", STATE)
+                    ocp.save_async(PATH + "2", STATE)
+            late = inject(e.WriteBatch, delay=1)
+            threading.Thread(target=work, daemon={daemon}).start()
+            while not late.hits:
+                time.sleep(0.01)
+            """,
+            path,
+        )
+        assert (status, out, err) == (0, ["registered before sealwax"], "")
+        assert ocp.load(f"{path}1")["step"] == 1
+        if not daemon:
+            assert ocp.load(f"{path}2")["step"] == 1
+
+    def test_when_the_script_is_a_module_whose_cells_run_in_a_loop(self, path: Path) -> None:
+        """As in a notebook: the loop outlives the cells, and ends with the process."""
+        (path.parent / "cells.py").write_text(
+            HEADER
+            + textwrap.dedent(
+                """
+                import asyncio
+                async def cell(number):
+                    with inject(e.WriteBatch, delay=0.3):
+                        ocp.save_async(PATH, STATE | {"step": number}, overwrite=True)
+                loop = asyncio.new_event_loop()
+                asyncio.set_event_loop(loop)
+                for number in (2, 1):
+                    loop.run_until_complete(cell(number))
+                    loop.run_until_complete(asyncio.sleep(0.5))
+                loop.close()
+                """
+            )
+        )
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-m", "cells", str(path)],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT / "lib"), str(ROOT)))},
+            cwd=path.parent,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert ocp.load(path)["step"] == 1
 
     @pytest.mark.parametrize("loop", ["asyncio", "trio"])
     def test_after_the_end_of_an_event_loop(self, path: Path, loop: str) -> None:
@@ -276,117 +297,26 @@ class TestFailuresAreReported:
         assert names(path.parent) == []
 
 
-class TestSignals:
-    """What Ctrl-C and SIGTERM do."""
+def test_a_handler_may_still_use_threads_when_python_goes_down(path: Path) -> None:
+    script = """
+        import asyncio
+        from tests.points import Point, PointHandler
 
-    def test_ctrl_c_gives_up_a_blocking_save(self, path: Path) -> None:
-        status, _, err = interrupt(
-            """
-            with inject(e.WriteBatch, delay=1e6):
-                threading.Timer(0.5, print, ["saving"], {"flush": True}).start()
-                ocp.save(PATH, STATE)
-            """,
-            path,
-            signal.SIGINT,
-        )
-        assert status in (-signal.SIGINT, 130, 1)
-        assert err.rstrip().endswith("KeyboardInterrupt")
-        assert names(path.parent) == []
+        class Late(PointHandler):
+            async def _write(self, directory, x, y):
+                while not threading._SHUTTING_DOWN:
+                    await asyncio.sleep(0.01)
+                await asyncio.gather(*[asyncio.to_thread(time.sleep, 0) for _ in range(5)])
+                await super()._write(directory, x, y)
 
-    def test_ctrl_c_gives_up_the_staging_of_an_async_save(self, path: Path) -> None:
-        status, out, err = interrupt(
-            """
-            try:
-                with inject(e.Stage, delay=1e6):
-                    threading.Timer(0.5, print, ["staging"], {"flush": True}).start()
-                    ocp.save_async(PATH, STATE)
-            except KeyboardInterrupt:
-                print(os.listdir(os.path.dirname(PATH)))
-            """,
-            path,
-            signal.SIGINT,
-        )
-        assert (status, err) == (0, "")
-        assert out == ["staging", "[]", "registered before sealwax"]
-
-    def test_ctrl_c_at_exit_gives_up_a_pending_save_and_says_so(self, path: Path) -> None:
-        status, out, err = interrupt(
-            """
-            with gate(e.WriteBatch) as writing:
-                writing.open = lambda: None
-                ocp.save_async(PATH, STATE)
-            threading.Timer(0.5, print, ["exiting"], {"flush": True}).start()
-            """,
-            path,
-            signal.SIGINT,
-        )
-        assert status == FAILED
-        assert f"the save_async to {str(path)!r} was interrupted at exit, and given up." in err
-        assert out == ["exiting", "registered before sealwax"]
-        assert names(path.parent) == []
-
-    def test_sigterm_leaves_what_the_next_save_there_removes(self, path: Path) -> None:
-        status, _, err = interrupt(
-            """
-            with gate(e.WriteFile) as writing:
-                ocp.save_async(PATH, STATE)
-                writing.arrived.wait()
-                print("saving", flush=True)
-                time.sleep(60)
-            """,
-            path,
-            signal.SIGTERM,
-        )
-        assert (status, err) == (-signal.SIGTERM, "")
-        (left,) = names(path.parent)
-        assert left.startswith("ckpt.orbax-checkpoint-tmp-sealwax-")
-        assert not ocp.is_orbax_checkpoint(path.parent / left)
-        ocp.save(path, {"w": np.arange(1000), "step": 1})
-        assert holds(path)
-
-
-class TestFork:
-    """A forked process has nothing to do with its parent's saves, and can save itself."""
-
-    def test_a_child_leaves_the_parents_saves_alone_and_can_save(self, path: Path) -> None:
-        status, out, err = run(
-            """
-            import warnings
-            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)  # by JAX
-            with inject(e.WriteBatch, error=FULL):
-                failed = ocp.save_async(PATH + "0", STATE)
-            while not failed.done():
-                time.sleep(0.01)
-            with gate(e.WriteBatch) as writing:
-                pending = ocp.save_async(PATH + "1", STATE)
-                child = os.fork()
-                if not child:
-                    try:
-                        pending.result()
-                    except ocp.errors.OperationCancelledError as error:
-                        print(error, flush=True)
-                    writing.open()
-                    ocp.save(PATH + "2", STATE)
-                    ocp.save_async(PATH + "3", STATE)
-                    sys.exit(0)
-                _, wait_status = os.waitpid(child, 0)
-                print(os.waitstatus_to_exitcode(wait_status))
-            print(pending.result())
-            try:
-                failed.result()
-            except ocp.errors.StorageError:
-                print("the parent knows")
-            """,
-            path,
-        )
-        assert (status, err) == (0, "")
-        assert "does not go on in this process, which was forked" in out[0]
-        assert out[1:] == [
-            "registered before sealwax",
-            "0",
-            "None",
-            "the parent knows",
-            "registered before sealwax",
-        ]
-        assert names(path.parent) == ["ckpt1", "ckpt2", "ckpt3"]
-        assert all(ocp.load(f"{path}{number}")["step"] == 1 for number in (1, 2, 3))
+        ctx = ocp.Context()
+        ctx.checkpointables.registry = ocp.handlers.local_registry().add(Late)
+        ocp.save_checkpointables_async(PATH, {"point": Point(1, 2), "state": STATE}, context=ctx)
+        print("at the end")
+    """
+    status, out, err = run(script, path)
+    assert (status, err) == (0, "")
+    assert out[0] == "at the end"
+    assert (path / "point" / "deep" / "y.txt").read_text() == "2"
+    assert holds(path)
+    assert names(path.parent) == ["ckpt"]

@@ -33,6 +33,7 @@ from sealwax.errors import (
     UnknownOptionError,
 )
 from sealwax.frozen import GROUPS, fields, update, walk
+from sealwax.leaf_handlers import LeafHandlers
 from sealwax.lens import diff, from_dict, to_dict
 
 # One value that is not the default, for every option there is.
@@ -63,6 +64,7 @@ OTHER: dict[str, Any] = {
     "array.loading.load_and_broadcast_options.primary_replica_id": 1,
     "array.loading.load_and_broadcast_options.broadcast_memory_limit_bytes": 1,
     "array.loading.load_and_broadcast_options.broadcast_memory_scaling_factor": 1.0,
+    "pytree.loading.unregistered_leaves": "parts",
     "array.loading.verify": "never",
     "array.loading.saved_shardings": "restore",
     "array.loading.casting": "unsafe",
@@ -79,6 +81,7 @@ OTHER: dict[str, Any] = {
     "pathways.checkpointing_impl": o.CheckpointingImpl.PERSISTENCE,
     "checkpoint_layout": o.CheckpointLayout.SAFETENSORS,
     "deletion.gcs_deletion_options.todelete_full_path": "trash/old",
+    "deletion.todelete_subdir": "trash",
     "memory.write_concurrent_bytes": 1,
     "memory.read_concurrent_bytes": 2,
     "memory.transfer_concurrent_bytes": 3,
@@ -93,14 +96,14 @@ OTHER: dict[str, Any] = {
 
 
 class Registry:
-    def add(self, handler_type, *, checkpointable_name=None):
-        return self
-
-    def get(self, name):
+    def get(self, checkpointable_name):
         return None
 
-    def has(self, name):
+    def has(self, checkpointable_name):
         return False
+
+    def get_all_entries(self):
+        return ()
 
 
 class Callback:
@@ -132,6 +135,7 @@ class Profiler:
 
 
 OTHER["checkpointables.registry"] = Registry()
+OTHER["pytree.leaf_handlers"] = LeafHandlers()
 OTHER["memory.regulator_options"] = o.MemoryOptions.RegulatorOptions(
     max_memory_limit_gib=100, profiler=Profiler()
 )
@@ -234,6 +238,9 @@ def test_the_fields_and_defaults_are_those_of_orbax():
     from orbax.checkpoint.experimental.v1 import options as theirs
 
     ours_only = {
+        "pytree.leaf_handlers",
+        "pytree.loading.unregistered_leaves",
+        "deletion.todelete_subdir",
         "array.saving.compression",
         "array.loading.verify",
         "array.loading.saved_shardings",
@@ -333,6 +340,7 @@ def test_a_wrong_type_is_refused_by_name(name, value):
         ("deletion.gcs_deletion_options.todelete_full_path", "/a", "a relative path"),
         ("deletion.gcs_deletion_options.todelete_full_path", "a/../b", "a relative path"),
         ("deletion.gcs_deletion_options.todelete_full_path", "gs://a", "a relative path"),
+        ("deletion.todelete_subdir", "../a", "a relative path"),
         (
             "array.loading.load_and_broadcast_options.broadcast_memory_scaling_factor",
             1.5,

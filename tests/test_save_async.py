@@ -22,7 +22,7 @@ from hypothesis.extra import numpy as hnp
 import sealwax as ocp
 from sealwax import effects as e
 from sealwax import errors
-from sealwax.effect_handlers import inject, record
+from sealwax.effect_handlers import Handler, inject
 from sealwax.runtime import exits
 from tests.gates import eventually, gate, names, our_threads
 
@@ -182,17 +182,29 @@ class TestWhatWasPassed:
         ctx = ocp.Context()
         ctx.memory.deepcopy_host_arrays = copies
         array = np.arange(1 << 16)
-        with record() as trace:
+        with Written() as written:
             ocp.save_async(path, {"w": array}, context=ctx).result()
-        (write,) = [effect for effect in trace.effects if isinstance(effect, e.WriteBatch)]
-        assert all(np.shares_memory(array, buffer) is not copies for buffer in write.buffers)
+        (buffer,) = written.buffers
+        assert np.shares_memory(array, buffer) is not copies
 
     def test_jax_arrays_on_the_host_are_not_copied(self, path: Path) -> None:
         array = jnp.arange(1 << 16)
-        with record() as trace:
+        with Written() as written:
             ocp.save_async(path, {"w": array}).result()
-        (write,) = [effect for effect in trace.effects if isinstance(effect, e.WriteBatch)]
-        assert np.shares_memory(np.asarray(array), write.buffers[0])
+        (buffer,) = written.buffers
+        assert np.shares_memory(np.asarray(array), buffer)
+
+
+class Written(Handler):
+    """Keeps the buffers that are written."""
+
+    def __init__(self) -> None:
+        self.buffers: list[Any] = []
+
+    async def perform(self, effect: Any, forward: Any) -> Any:
+        if isinstance(effect, e.WriteBatch):
+            self.buffers += effect.buffers
+        return await forward(effect)
 
 
 class TestFailures:
@@ -435,3 +447,121 @@ async def test_giving_up_waiting_does_not_give_up_the_save(path: Path, anyio_bac
         writing.open()
         assert await response is None
     assert ocp.is_orbax_checkpoint(path)
+
+
+class TestPoints:
+    """There are two points to wait for: staged, and committed."""
+
+    def test_it_is_staged_when_the_call_returns_and_committed_later(self, path: Path) -> None:
+        with gate(e.WriteBatch) as writing:
+            response = ocp.save_async(path, {"w": np.arange(3)})
+            assert response.staged.is_reached()
+            assert response.staged.wait() is None
+            assert not response.committed.is_reached()
+            with pytest.raises(errors.OperationTimeoutError, match="is not finished after 0.01 s"):
+                response.committed.wait(0.01)
+            writing.open()
+            assert response.committed.wait(60) is None
+        assert response.committed.is_reached()
+        assert response.done()
+
+    def test_until_captured_returns_before_it_is_staged(self, path: Path) -> None:
+        array = np.arange(1000)
+        with gate(e.Stage) as staging:
+            response = ocp.save_async(path, {"w": array}, until="captured")
+            assert staging.arrived.wait(30)
+            assert not response.staged.is_reached()
+            with pytest.raises(errors.OperationTimeoutError) as caught:
+                response.staged.wait(0.01)
+            assert "is not staged after 0.01 s; it goes on (" in str(caught.value)
+            assert "under way: copy leaf 'w' to the host" in str(caught.value)
+            staging.open()
+            with gate(e.WriteBatch):
+                response.staged.wait(60)
+                assert not response.done()
+                array[:] = 0
+        response.result()
+        np.testing.assert_array_equal(ocp.load(path)["w"], np.arange(1000))
+
+    def test_the_tree_itself_may_change_once_it_is_captured(self, path: Path) -> None:
+        tree: dict[str, Any] = {"a": [np.arange(3)], "b": 1}
+        with gate(e.Stage):
+            response = ocp.save_async(path, tree, until="captured")
+            tree["a"].clear()
+            tree.clear()
+        response.result()
+        assert ocp.load(path)["a"][0].tolist() == [0, 1, 2]
+
+    def test_jax_arrays_may_be_donated_from_staged_on(self, path: Path) -> None:
+        make = jax.jit(lambda x: x * x.dtype.type(1))
+        w = make(jnp.arange(1 << 16))  # a buffer of XLA's own, which a donation really takes
+        response = ocp.save_async(path, {"w": w}, until="captured")
+        response.staged.wait()
+        w = jax.block_until_ready(jax.jit(lambda x: -x, donate_argnums=0)(w))
+        response.result()
+        np.testing.assert_array_equal(ocp.load(path)["w"], np.arange(1 << 16))
+
+    def test_donating_before_that_is_an_error_that_says_so(self, path: Path) -> None:
+        w = jax.jit(lambda x: x * x.dtype.type(1))(jnp.arange(1 << 16))
+        with gate(e.Stage):
+            response = ocp.save_async(path, {"w": w}, until="captured")
+            w.delete()
+        with pytest.raises(errors.SealwaxError, match="deleted") as caught:
+            response.staged.wait()
+        assert caught.value.leaf == "w"
+        assert names(path.parent) == []
+        assert unasked() == 0
+
+    def test_a_failure_on_the_way_is_raised_at_each_point(self, path: Path) -> None:
+        with inject(e.Stage, error=FULL):
+            response = ocp.save_async(path, {"w": np.arange(3)}, until="captured")
+        eventually(response.done)
+        assert unasked() == 1
+        for wait in (response.staged.wait, response.committed.wait, response.result):
+            with pytest.raises(errors.StorageError, match="No space left"):
+                wait()
+        assert unasked() == 0
+        assert not response.staged.is_reached()
+        assert not response.committed.is_reached()
+
+    def test_a_failure_after_staging_does_not_concern_it(self, path: Path) -> None:
+        with inject(e.WriteBatch, error=FULL):
+            response = ocp.save_async(path, {"w": np.arange(3)})
+        eventually(response.done)
+        response.staged.wait()
+        assert unasked() == 1
+        with pytest.raises(errors.StorageError, match="No space left"):
+            response.committed.wait()
+
+    async def test_both_can_be_awaited(self, path: Path, anyio_backend: str) -> None:
+        with gate(e.Stage) as staging, gate(e.WriteBatch) as writing:
+            response = await ocp.aio.save_async(path, {"w": np.arange(3)}, until="captured")
+            with anyio.move_on_after(0.01) as scope:
+                await response.staged
+            assert scope.cancelled_caught
+            staging.open()
+            await response.staged
+            assert not response.done()
+            writing.open()
+            assert await response.committed is None
+        assert ocp.load(path)["w"].tolist() == [0, 1, 2]
+
+    def test_a_load_has_only_the_last(self, path: Path) -> None:
+        ocp.save(path, {"step": 1})
+        with gate(e.ReadFile):
+            response = ocp.load_async(path)
+            assert not response.staged.is_reached()
+        response.staged.wait()
+        assert response.done()
+        assert response.result() == {"step": 1}
+
+    @pytest.mark.parametrize("verb", ["plain", "aio"])
+    def test_there_is_no_other(self, path: Path, verb: str) -> None:
+        def call() -> Any:
+            if verb == "plain":
+                return ocp.save_async(path, {"step": 1}, until="commited")  # type: ignore[arg-type]
+            return anyio.run(lambda: ocp.aio.save_async(path, {"step": 1}, until="x"))  # type: ignore[arg-type]
+
+        with pytest.raises(errors.OptionValueError, match="'staged' or 'captured'"):
+            call()
+        assert names(path.parent) == []

@@ -10,15 +10,22 @@ from typing import Any, Literal, TypeVar, cast
 
 from sealwax.checkpoint_metadata import CheckpointMetadata
 from sealwax.context import Context
+from sealwax.deleting import Delete
 from sealwax.inspecting import Inspect
+from sealwax.items_operation import InspectItems, LoadItems
 from sealwax.layouts.orbax import AUTO, DEFAULT_ITEM
 from sealwax.loading import Load
+from sealwax.loading_checkpointables import Abstract
 from sealwax.options import Options
+from sealwax.partial_operation import Discard, Finalize, SavePart
 from sealwax.planning.selection import Selection, as_selection
+from sealwax.planning.verification import Verification
 from sealwax.runtime.response import AsyncResponse
-from sealwax.saving import Save, Staging
+from sealwax.runtime.starting import Until, started
+from sealwax.save_operation import Save, one_tree, several
 from sealwax.selecting import Loaded, LoadInto
 from sealwax.trees.structure import PyTree
+from sealwax.verifying import Verify
 
 T = TypeVar("T")
 
@@ -39,8 +46,7 @@ async def save(
     """
     await Save(
         path,
-        state,
-        item=checkpointable_name,
+        one_tree(state, checkpointable_name),
         overwrite=overwrite,
         custom_metadata=custom_metadata,
         context=context,
@@ -52,6 +58,7 @@ async def save_async(
     path: object,
     state: PyTree,
     *,
+    until: Until = "staged",
     checkpointable_name: str = DEFAULT_ITEM,
     overwrite: bool = False,
     custom_metadata: dict[str, Any] | None = None,
@@ -60,16 +67,13 @@ async def save_async(
     """Stages a tree, and saves it in the background; see ``sealwax.save_async``."""
     operation = Save(
         path,
-        state,
-        item=checkpointable_name,
+        one_tree(state, checkpointable_name),
         overwrite=overwrite,
         custom_metadata=custom_metadata,
         context=context,
         background=True,
     )
-    staging = Staging(operation)
-    await staging.job.attended(staging.over)
-    return staging.response()
+    return await started(operation.run, operation.operation, until)
 
 
 async def load(
@@ -101,6 +105,93 @@ async def load_into(
     return cast("Loaded[T]", await operation.run_into())
 
 
+async def delete(
+    path: object,
+    *,
+    checkpointable_name: str | None = None,
+    missing_ok: bool = False,
+    context: Context | Options | None = None,
+) -> bool:
+    """Deletes a checkpoint, or one checkpointable of it; see ``sealwax.delete``."""
+    operation = Delete(
+        path, item=checkpointable_name, missing_ok=missing_ok, context=context, background=False
+    )
+    return await operation.run()
+
+
+async def delete_async(
+    path: object,
+    *,
+    checkpointable_name: str | None = None,
+    missing_ok: bool = False,
+    context: Context | Options | None = None,
+) -> AsyncResponse[bool]:
+    """Deletes in the background what no longer counts; see ``sealwax.delete_async``."""
+    operation = Delete(
+        path, item=checkpointable_name, missing_ok=missing_ok, context=context, background=True
+    )
+    return await started(operation.run, operation.operation, "staged")
+
+
+async def save_checkpointables(
+    path: object,
+    checkpointables: dict[str, Any],
+    *,
+    overwrite: bool = False,
+    custom_metadata: dict[str, Any] | None = None,
+    context: Context | Options | None = None,
+) -> None:
+    """Saves several checkpointables; see ``sealwax.save_checkpointables``."""
+    await Save(
+        path,
+        several(checkpointables),
+        named=True,
+        overwrite=overwrite,
+        custom_metadata=custom_metadata,
+        context=context,
+        background=False,
+    ).run()
+
+
+async def save_checkpointables_async(
+    path: object,
+    checkpointables: dict[str, Any],
+    *,
+    until: Until = "staged",
+    overwrite: bool = False,
+    custom_metadata: dict[str, Any] | None = None,
+    context: Context | Options | None = None,
+) -> AsyncResponse[None]:
+    """Saves several in the background; see ``sealwax.save_checkpointables_async``."""
+    operation = Save(
+        path,
+        several(checkpointables),
+        named=True,
+        overwrite=overwrite,
+        custom_metadata=custom_metadata,
+        context=context,
+        background=True,
+    )
+    return await started(operation.run, operation.operation, until)
+
+
+async def load_checkpointables(
+    path: object,
+    abstract_checkpointables: Abstract | None = None,
+    *,
+    context: Context | Options | None = None,
+) -> dict[str, Any]:
+    """Loads several checkpointables; see ``sealwax.load_checkpointables``."""
+    return await LoadItems(path, abstract_checkpointables, context).run()
+
+
+async def checkpointables_metadata(
+    path: object, *, context: Context | Options | None = None
+) -> CheckpointMetadata[dict[str, Any]]:
+    """Tells what each checkpointable holds; see ``sealwax.checkpointables_metadata``."""
+    return await InspectItems(path, context).run()
+
+
 async def metadata(
     path: object,
     checkpointable_name: str | None = AUTO,
@@ -114,3 +205,47 @@ async def metadata(
 async def is_orbax_checkpoint(path: object, *, context: Context | Options | None = None) -> bool:
     """Whether a finished checkpoint is at ``path``; see ``sealwax.is_orbax_checkpoint``."""
     return await Inspect(path, AUTO, context).is_checkpoint()
+
+
+async def verify(path: object, *, context: Context | Options | None = None) -> Verification:
+    """Reads every byte of a checkpoint and reports what is wrong; see ``sealwax.verify``."""
+    return await Verify(path, context).run()
+
+
+async def partial_save(
+    path: object,
+    state: PyTree,
+    *,
+    custom_metadata: dict[str, Any] | None = None,
+    context: Context | Options | None = None,
+) -> None:
+    """Saves one part of a checkpoint; see ``sealwax.partial.save``."""
+    await SavePart(
+        path, state, custom_metadata=custom_metadata, context=context, background=False
+    ).run()
+
+
+async def partial_save_async(
+    path: object,
+    state: PyTree,
+    *,
+    custom_metadata: dict[str, Any] | None = None,
+    context: Context | Options | None = None,
+) -> AsyncResponse[None]:
+    """Saves one part in the background; see ``sealwax.partial.save_async``."""
+    operation = SavePart(
+        path, state, custom_metadata=custom_metadata, context=context, background=True
+    )
+    return await started(operation.run, operation.operation, "staged")
+
+
+async def partial_finalize(path: object, *, context: Context | Options | None = None) -> None:
+    """Makes one checkpoint of all parts; see ``sealwax.partial.finalize``."""
+    await Finalize(path, context=context).run()
+
+
+async def partial_discard(
+    path: object, *, missing_ok: bool = False, context: Context | Options | None = None
+) -> None:
+    """Gives up all parts; see ``sealwax.partial.discard``."""
+    await Discard(path, missing_ok=missing_ok, context=context).run()

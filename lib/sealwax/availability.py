@@ -39,12 +39,9 @@ def _later(operations: frozenset[Operation], needs: str, *values: object) -> Lat
 
 _SAVE = frozenset[Operation]({"save"})
 _LOAD = frozenset[Operation]({"load"})
-_DELETE = frozenset[Operation]({"delete"})
 _BOTH = _SAVE | _LOAD
 _BROADCAST = "broadcasts between replicas"
 _PROCESSES = "more than one process"
-_REGULATOR = "a regulator of the transfer budget"
-_TRANSFERS = "an order of transfers"
 _SAFETENSORS = "the safetensors layout"
 _COMMIT_FILES = "commit files"
 
@@ -55,14 +52,8 @@ LATER: dict[str, Later] = {
     "multiprocessing.primary_host": _later(_BOTH, _PROCESSES),
     "multiprocessing.active_processes": _later(_BOTH, _PROCESSES),
     "multiprocessing.barrier_sync_key_prefix": _later(_BOTH, _PROCESSES),
-    "checkpointables.registry": _later(_BOTH, "handlers of your own"),
     "pathways.checkpointing_impl": _later(_BOTH, "a Pathways backend"),
     "checkpoint_layout": _later(_BOTH, _SAFETENSORS, CheckpointLayout.SAFETENSORS),
-    "deletion.gcs_deletion_options.todelete_full_path": _later(_DELETE, "Google Cloud Storage"),
-    "memory.regulator_options": _later(_SAVE, _REGULATOR),
-    "memory.expected_surge_bytes": _later(_SAVE, _REGULATOR),
-    "memory.is_prioritized_key_fn": _later(_SAVE, _TRANSFERS),
-    "memory.serialization_status_callback": _later(_SAVE, _TRANSFERS),
     "safetensors.max_over_read_ratio": _later(_LOAD, _SAFETENSORS),
     "safetensors.read_chunk_bytes": _later(_LOAD, _SAFETENSORS),
     "atomicity.mode": _later(_BOTH, _COMMIT_FILES, AtomicityMode.COMMIT_FILE),

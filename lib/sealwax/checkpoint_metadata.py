@@ -11,6 +11,8 @@ import numpy as np
 from sealwax.arrays import sharding_record
 from sealwax.arrays.leafkinds import LeafKind
 from sealwax.errors import LeafMismatchError
+from sealwax.options import PyTreeOptions
+from sealwax.planning.composites import described, group
 from sealwax.planning.contents import Contents, StoredArray, StoredLeaf, empty_value
 from sealwax.planning.pipeline import raised
 
@@ -121,6 +123,8 @@ def leaf_metadata(leaf: StoredLeaf) -> object:
     array = leaf.array
     if leaf.damage is not None:
         raise leaf.damage
+    if leaf.parts is not None:
+        return described(leaf, [leaf_metadata(part) for part in leaf.parts.leaves])
     if array is None:
         return _small(leaf)
     storage = StorageMetadata(chunk_shape=array.chunk_shape, write_shape=leaf.entry.write_shape)
@@ -175,6 +179,7 @@ def _keys(array: StoredArray, storage: StorageMetadata) -> ArrayMetadata:
     )
 
 
-def tree_metadata(contents: Contents) -> Any:
-    """The tree of metadata of an item."""
-    return raised(contents.tree([leaf_metadata(leaf) for leaf in contents.leaves]))
+def tree_metadata(contents: Contents, options: PyTreeOptions) -> Any:
+    """The tree of metadata of an item, as far as leaf handlers are known with leaves of theirs."""
+    whole: Contents = raised(group(contents, options, lenient=True))
+    return raised(whole.tree([leaf_metadata(leaf) for leaf in whole.leaves]))

@@ -58,4 +58,6 @@ def _readable(data: Buffer) -> bytes | npt.NDArray[np.uint8]:
     if isinstance(data, bytes):
         return data
     array: npt.NDArray[Any] = data if isinstance(data, np.ndarray) else np.asarray(memoryview(data))
+    if array.ndim == 1 and array.dtype == np.uint8 and array.flags.c_contiguous:
+        return array
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)

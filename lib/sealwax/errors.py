@@ -11,19 +11,36 @@
     │   └── OptionUnavailableError   also RuntimeError
     ├── LeafError                    a leaf cannot be stored or restored
     │   ├── UnsupportedLeafError     also TypeError and ValueError
+    │   ├── UnregisteredLeafError    also TypeError and ValueError
     │   ├── NameCollisionError       also ValueError
     │   └── LeafMismatchError        also ValueError; lists several in ``different``
     ├── TreeMismatchError            also ValueError
+    ├── HandlerError                 a checkpointable and its handler do not get on
+    │   ├── NoEntryError             also KeyError
+    │   ├── AlreadyExistsError       also ValueError
+    │   ├── InvalidHandlerError      also TypeError and ValueError
+    │   └── InvalidCheckpointableError  also TypeError and ValueError
     ├── CheckpointNotFoundError      also FileNotFoundError
+    │   └── StepNotFoundError        also ValueError
     ├── CheckpointExistsError        also FileExistsError and ValueError
+    │   └── StepAlreadyExistsError
     ├── InvalidLayoutError           also ValueError
+    │   ├── CheckpointableNotFoundError  also KeyError
+    │   └── NotADirectoryLayoutError also NotADirectoryError
     ├── InvalidPathError             also ValueError
     ├── InvalidMetadataError         also TypeError and ValueError
+    ├── ArgumentTypeError            also TypeError
+    ├── ArgumentValueError           also ValueError
+    ├── PartialSaveReplacementError  also ValueError
+    ├── DeletionInProgressError      also RuntimeError
+    ├── DeletionRecoveryError        also RuntimeError
     ├── CorruptionError              also OSError
     ├── StorageError                 also OSError, with the original errno
-    │   └── SealError                the step that makes a checkpoint visible failed
+    │   └── SealError                the one step that commits the operation failed
     ├── OperationTimeoutError        also TimeoutError
     ├── OperationCancelledError      also RuntimeError
+    ├── HookError                    also RuntimeError; see ``sealwax.hooks``
+    ├── RunFailedError               also RuntimeError; see ``sealwax.testing``
     └── InternalError                also RuntimeError; a bug in sealwax
 
 Every error carries what happened, the leaf, the path, what was expected and found, and what to
@@ -42,6 +59,7 @@ class SealwaxError(Exception):
 
     Attributes:
       what: What happened, as one clause.
+      item: Name of the checkpointable concerned, or ``None``.
       leaf: Name of the leaf concerned, or ``None``.
       path: Path concerned, or ``None``.
       expected: What would have been right, or ``None``.
@@ -50,6 +68,7 @@ class SealwaxError(Exception):
     """
 
     what: str
+    item: str | None
     leaf: str | None
     path: str | None
     expected: str | None
@@ -68,6 +87,7 @@ class SealwaxError(Exception):
     ) -> None:
         super().__init__(what)
         self.what = what
+        self.item = None
         self.leaf = leaf
         self.path = None if path is None else str(path)
         self.expected = expected
@@ -86,15 +106,19 @@ class SealwaxError(Exception):
     @property
     def headline(self) -> str:
         """What happened, and where."""
-        where = [f"leaf {self.leaf!r}"] if self.leaf is not None else []
+        where = [f"checkpointable {self.item!r}"] if self.item is not None else []
+        where += [f"leaf {self.leaf!r}"] if self.leaf is not None else []
         where += [f"path {self.path!r}"] if self.path is not None else []
         return _capital(self.what) + (f" ({', '.join(where)})" if where else "")
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.what, self.__dict__.copy())
 
-    def located(self, *, leaf: str | None = None, path: object = None) -> Self:
-        """Fills in the leaf and the path where they are not known yet, and returns the error."""
+    def located(
+        self, *, item: str | None = None, leaf: str | None = None, path: object = None
+    ) -> Self:
+        """Fills in what is not known yet of where it happened, and returns the error."""
+        self.item = item if self.item is None else self.item
         self.leaf = leaf if self.leaf is None else self.leaf
         self.path = str(path) if self.path is None and path is not None else self.path
         return self
@@ -177,6 +201,10 @@ class UnsupportedLeafError(LeafError, TypeError, ValueError):
     """No checkpoint can hold a leaf of this type or dtype."""
 
 
+class UnregisteredLeafError(LeafError, TypeError, ValueError):
+    """A stored leaf is of a type that takes a leaf handler, and none is registered for it."""
+
+
 class NameCollisionError(LeafError, ValueError):
     """Two leaves would be stored under one name."""
 
@@ -224,6 +252,26 @@ class TreeMismatchError(SealwaxError, ValueError):
         return _listing(self, self.lines) if self.lines else super().__str__()
 
 
+class HandlerError(SealwaxError):
+    """A checkpointable and the handler that is to save or load it do not get on."""
+
+
+class NoEntryError(HandlerError, KeyError):
+    """No registered handler is for this name or object."""
+
+
+class AlreadyExistsError(HandlerError, ValueError):
+    """A registry has a handler for this name, or this handler, already."""
+
+
+class InvalidHandlerError(HandlerError, TypeError, ValueError):
+    """A class cannot serve as a handler, or broke the protocol when it did."""
+
+
+class InvalidCheckpointableError(HandlerError, TypeError, ValueError):
+    """A handler cannot save this object, or cannot load from this abstract form."""
+
+
 class CheckpointNotFoundError(SealwaxError, FileNotFoundError):
     """There is nothing at the path."""
 
@@ -232,8 +280,58 @@ class CheckpointExistsError(SealwaxError, FileExistsError, ValueError):
     """Something is at the path already."""
 
 
+class StepNotFoundError(CheckpointNotFoundError, ValueError):
+    """A run has no finished checkpoint of this step; or none at all, where ``step`` is ``None``.
+
+    Attributes:
+      step: The step that was asked for.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        step: int | None = None,
+        path: object = None,
+        expected: str | None = None,
+        found: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(what, path=path, expected=expected, found=found, hint=hint)
+        self.step = step
+
+
+class StepAlreadyExistsError(CheckpointExistsError):
+    """A run has a checkpoint of this step already.
+
+    Attributes:
+      step: The step that was to be saved.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        step: int | None = None,
+        path: object = None,
+        expected: str | None = None,
+        found: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(what, path=path, expected=expected, found=found, hint=hint)
+        self.step = step
+
+
 class InvalidLayoutError(SealwaxError, ValueError):
     """What is at the path is not a checkpoint, or not the one that was asked for."""
+
+
+class NotADirectoryLayoutError(InvalidLayoutError, NotADirectoryError):
+    """A file is at the path, and a checkpoint is a directory."""
+
+
+class CheckpointableNotFoundError(InvalidLayoutError, KeyError):
+    """The checkpoint has no checkpointable of this name."""
 
 
 class InvalidPathError(SealwaxError, ValueError):
@@ -242,6 +340,26 @@ class InvalidPathError(SealwaxError, ValueError):
 
 class InvalidMetadataError(SealwaxError, TypeError, ValueError):
     """Custom metadata cannot be stored."""
+
+
+class ArgumentTypeError(SealwaxError, TypeError):
+    """An argument is of the wrong type."""
+
+
+class ArgumentValueError(SealwaxError, ValueError):
+    """An argument is outside its range."""
+
+
+class PartialSaveReplacementError(SealwaxError, ValueError):
+    """A part of a checkpoint has a leaf where an earlier part has something already."""
+
+
+class DeletionInProgressError(SealwaxError, RuntimeError):
+    """A deletion of a part of the checkpoint was begun and is not finished."""
+
+
+class DeletionRecoveryError(SealwaxError, RuntimeError):
+    """An unfinished deletion stands in the way, and cannot be finished like this."""
 
 
 class CorruptionError(SealwaxError, OSError):
@@ -255,15 +373,17 @@ class StorageError(SealwaxError, OSError):
     def from_os_error(
         cls, error: OSError, what: str, *, leaf: str | None = None, path: object = None
     ) -> Self:
-        """Makes a storage error that keeps ``error``'s number, text and file name."""
+        """Makes a storage error that keeps ``error``'s number, text, file name and notes."""
         reason = error.strerror or str(error) or type(error).__name__
         made = cls(f"{what}: {reason}", leaf=leaf, path=path, hint=_ADVICE.get(error.errno or 0))
         made.errno, made.strerror, made.filename = error.errno, reason, error.filename
+        for note in getattr(error, "__notes__", ()):
+            made.add_note(note)
         return made
 
 
 class SealError(StorageError):
-    """The step that makes a checkpoint visible failed."""
+    """The one step that commits the operation failed: makes a checkpoint visible, or ends it."""
 
 
 class OperationTimeoutError(SealwaxError, TimeoutError):
@@ -274,14 +394,30 @@ class OperationCancelledError(SealwaxError, RuntimeError):
     """The operation was cancelled before it was committed."""
 
 
+class HookError(SealwaxError, RuntimeError):
+    """A hook cannot act where it was called in a compiled program, or could not finish."""
+
+
+class RunFailedError(SealwaxError, RuntimeError):
+    """A run under ``sealwax.testing`` ended otherwise than the test asked for."""
+
+
 class InternalError(SealwaxError, RuntimeError):
     """Something that cannot happen did: please report it, with the traceback."""
 
 
 _ADVICE: dict[int, str] = {
+    1: "Check the attributes of the directory, and what this user may do.",
+    2: "It is gone: something removed it meanwhile. Make sure that nothing else does, and call it "
+    "again.",
+    5: "The disk or the way to it is failing: see the system's log, and save somewhere else.",
     13: "Check the permissions of the directory.",
+    24: "Too many files are open: raise the limit (ulimit -n).",
+    27: "Files may not be so large here: raise the limit (ulimit -f), or lower "
+    "array.saving.ocdbt_target_data_file_size.",
     28: "Free some space, or save to another disk; nothing was left behind.",
     30: "The file system is mounted read-only: save somewhere else.",
     36: "Choose a shorter name: while it is written, a checkpoint's is 62 bytes longer.",
+    116: "The network file system lost it: call it again.",
     122: "The disk quota is used up: free some space, or save somewhere else.",
 }

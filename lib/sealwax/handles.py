@@ -23,7 +23,6 @@ from sealwax.planning.contents import Contents, StoredArray, StoredLeaf
 from sealwax.planning.load import plan_leaves
 from sealwax.planning.views import box, plan_box
 from sealwax.runtime import background
-from sealwax.runtime.executor import execute
 from sealwax.runtime.observe import mark
 from sealwax.runtime.operation import Operation
 
@@ -48,13 +47,13 @@ class Source:
           InvalidLayoutError: Another checkpoint has taken the place of this one.
         """
         # The handlers are those of the moment of the call, as for any other verb.
-        operation = Operation(path=self.path, options=self.options)
+        operation = Operation(title="read", path=self.path, options=self.options)
         return background.run(functools.partial(self._read, operation, plan), "read")
 
     async def _read(self, operation: Operation, plan: Plan) -> Any:
         async with operation.performing() as perform:
             try:
-                value = await execute(plan, perform, limits=operation.limits)
+                value = await operation.execute(plan, perform)
             except Exception as error:
                 if await mark(perform, self.path) != self._seen:
                     raise _replaced(self.path) from error

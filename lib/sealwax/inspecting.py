@@ -28,7 +28,7 @@ class Inspect:
         error = unavailable(options, "load")
         if error is not None:
             raise error
-        self.operation = Operation(path=absolute(path), options=options)
+        self.operation = Operation(title="metadata", path=absolute(path), options=options)
 
     async def metadata(self) -> CheckpointMetadata[Any]:
         """What is known of the checkpoint and of one item's tree."""
@@ -46,7 +46,7 @@ class Inspect:
         root = await read_manifest(perform, path)
         return CheckpointMetadata(
             path=self.operation.options.file.path_class(path),
-            metadata=tree_metadata(contents),
+            metadata=tree_metadata(contents, self.operation.options.pytree),
             init_timestamp_nsecs=facts.init_timestamp_nsecs,
             commit_timestamp_nsecs=facts.commit_timestamp_nsecs,
             custom_metadata=dict(facts.custom_metadata),
@@ -56,7 +56,7 @@ class Inspect:
     async def is_checkpoint(self) -> bool:
         """Whether a finished checkpoint is at the path."""
         async with self.operation.performing() as perform:
-            return is_checkpoint(await find(perform, self.operation.path))
+            return is_checkpoint(await find(perform, self.operation.path, warn=False))
 
 
 def metadata(

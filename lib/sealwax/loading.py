@@ -17,8 +17,6 @@ from sealwax.planning.load import plan_load as plan
 from sealwax.planning.select import plan_selected
 from sealwax.planning.selection import as_selection
 from sealwax.runtime import background, garbage
-from sealwax.runtime.executor import execute
-from sealwax.runtime.meter import Meter
 from sealwax.runtime.observe import Perform, find, raised, read_contents, undisturbed
 from sealwax.runtime.operation import Operation, raise_unavailable
 from sealwax.runtime.response import AsyncResponse
@@ -44,8 +42,7 @@ class Load:
             template = cast("CheckpointMetadata[Any]", abstract_state).metadata
         self.item = item
         self.selection = None if select is None else as_selection(select)
-        self.meter = Meter()
-        self.operation = Operation(path=absolute(path), options=options)
+        self.operation = Operation(title="load", path=absolute(path), options=options)
         self.request = request_for(self.operation.path, options, template)
 
     async def plan(self) -> Plan:
@@ -59,7 +56,7 @@ class Load:
 
             async def look() -> PyTree:
                 made = await self._plan(perform)
-                return await execute(made, perform, limits=self.operation.limits, meter=self.meter)
+                return await self.operation.execute(made, perform)
 
             return await undisturbed(perform, self.request.path, look)
 
@@ -143,7 +140,7 @@ def load(
     Array([0., 1., 2.], dtype=float32)
     """
     operation = Load(path, abstract_state, item=checkpointable_name, select=select, context=context)
-    return background.run(operation.run, "load")
+    return background.run(operation.run, "load", operation.operation.watch)
 
 
 def load_async(
@@ -173,8 +170,9 @@ def load_async(
     {'step': 1}
     """
     operation = Load(path, abstract_state, item=checkpointable_name, select=select, context=context)
-    job = background.Job(operation.run, f"load_async of {operation.request.path!r}")
-    response = AsyncResponse(job, operation.meter)
+    name = f"load_async of {operation.request.path!r}"
+    job = background.Job(operation.run, name, watch=operation.operation.watch)
+    response = AsyncResponse(job)
     job.start()
     return response
 

@@ -132,7 +132,9 @@ class Opening:
 
     def __init__(self, path: object, item: str | None, context: Context | Options | None) -> None:
         self.item = item
-        self.operation = Operation(path=absolute(path), options=resolve(context))
+        self.operation = Operation(
+            title="open", path=absolute(path), options=resolve(context)
+        )
 
     async def run(self) -> Source:
         """Looks at the checkpoint, and reads no array."""

@@ -60,18 +60,18 @@ class ArrayMetadataStore:
 
 @runtime_checkable
 class CheckpointableHandlerRegistry(Protocol):
-    """The part of a handler registry that tells it from other objects."""
+    """What is read of a registry of handlers; values, our handles and Orbax's all have it."""
 
-    def add(self, handler_type: Any, *, checkpointable_name: str | None = None) -> Any:
-        """Registers a handler class."""
-        ...
-
-    def get(self, name: str) -> Any:
+    def get(self, checkpointable_name: str) -> Any:
         """Returns the handler class registered for a checkpointable's name."""
         ...
 
-    def has(self, name: str) -> bool:
+    def has(self, checkpointable_name: str) -> bool:
         """Whether a handler class is registered for the name."""
+        ...
+
+    def get_all_entries(self) -> Any:
+        """Returns the handler classes, each with its name or ``None``."""
         ...
 
 

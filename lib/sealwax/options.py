@@ -13,7 +13,7 @@ FileOptions(durability='atomic')
 
 import pathlib
 from collections.abc import Callable, Sequence, Set
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, cast
 
 import ml_dtypes
 import numpy as np
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from sealwax.checks import Check, Convert, above, at_least, at_most
 from sealwax.errors import OptionValueError
 from sealwax.frozen import Group, group
+from sealwax.leaf_handlers import LeafHandlers
 from sealwax.option_types import (
     ArrayMetadataStore,
     AtomicityMode,
@@ -32,6 +33,8 @@ from sealwax.option_types import (
     SerializationStatusCallback,
     TransferPriority,
 )
+from sealwax.regulator import GIB, Regulator, Tuning
+from sealwax.standard_leaves import STANDARD
 
 __all__ = [
     "ArrayMetadataStore",
@@ -66,7 +69,7 @@ def _as_dtype(value: object) -> np.dtype[Any]:
     return made.newbyteorder("=")
 
 
-def _is_bucket_path(path: str) -> bool:
+def _is_relative_path(path: str) -> bool:
     return bool(path) and "://" not in path and path[0] != "/" and ".." not in path.split("/")
 
 
@@ -77,7 +80,7 @@ Index = Annotated[int, at_least(0)]
 Fraction = Annotated[float, above(0), at_most(1)]
 Processes = Annotated[Set[Index], Check(holds=bool, expected="not empty")]
 PermissionMode = Annotated[int, at_least(0), at_most(0o7777)]
-BucketPath = Annotated[str, Check(holds=_is_bucket_path, expected="that is a relative path")]
+RelativePath = Annotated[str, Check(holds=_is_relative_path, expected="that is a relative path")]
 
 
 @group("pytree.saving.pytree_metadata_options")
@@ -102,9 +105,11 @@ class PyTreeOptions(Group):
         """How trees are loaded."""
 
         partial_load: bool = False
+        unregistered_leaves: Literal["error", "parts"] = "error"
 
     saving: Saving = Saving()
     loading: Loading = Loading()
+    leaf_handlers: LeafHandlers = STANDARD
 
 
 @group("array")
@@ -223,9 +228,17 @@ class DeletionOptions(Group):
     class GcsDeletionOptions(Group):
         """How checkpoints are deleted on Google Cloud Storage."""
 
-        todelete_full_path: BucketPath | None = None
+        todelete_full_path: RelativePath | None = None
 
     gcs_deletion_options: GcsDeletionOptions = GcsDeletionOptions()
+    todelete_subdir: RelativePath | None = None
+
+
+class _Regulated(Group):
+    """What holds a regulator beside its fields; it is no part of the value."""
+
+    __slots__ = ("_regulator",)
+    _regulator: Regulator
 
 
 @group("memory")
@@ -233,8 +246,11 @@ class MemoryOptions(Group):
     """How much host memory saving and loading may take beside the arrays, in bytes."""
 
     @group("memory.regulator_options")
-    class RegulatorOptions(Group):
-        """A controller of the transfer budget that follows measured memory; limits in GiB."""
+    class RegulatorOptions(_Regulated):
+        """A controller of the transfer budget that follows measured memory; limits in GiB.
+
+        Each value has a controller of its own, which all contexts that hold the value share.
+        """
 
         max_memory_limit_gib: Annotated[float, above(0)]
         profiler: MemoryProfiler
@@ -252,6 +268,20 @@ class MemoryOptions(Group):
                     expected=f"below max_memory_limit_gib * target_ratio = {most:g}",
                     found=f"{self.min_memory_limit_gib:g}",
                 )
+            tuning = Tuning(
+                least=self.min_memory_limit_gib * GIB,
+                most=self.max_memory_limit_gib * GIB,
+                target_ratio=self.target_ratio,
+                kp=self.kp,
+                ki=self.ki,
+                kd=self.kd,
+            )
+            object.__setattr__(self, "_regulator", Regulator(tuning))
+
+        @property
+        def regulator(self) -> Regulator:
+            """The controller: its ``current_limit_bytes`` is the budget that it gave last."""
+            return cast("MemoryOptions.RegulatorOptions", self.__plain__())._regulator
 
     write_concurrent_bytes: Bytes | None = None
     read_concurrent_bytes: Bytes | None = None

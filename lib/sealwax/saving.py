@@ -2,96 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
-from sealwax.arrays.forms import Source
-from sealwax.context import Context, resolve
+from sealwax.context import Context
 from sealwax.effects import Plan
-from sealwax.errors import SealwaxError
 from sealwax.layouts.orbax import DEFAULT_ITEM
 from sealwax.options import Options
-from sealwax.paths import absolute
-from sealwax.planning.inventory import take_inventory
-from sealwax.planning.requests import SaveRequest, Site, check_item_name, check_metadata
-from sealwax.planning.save import plan_save as plan
-from sealwax.runtime import background, garbage
-from sealwax.runtime.executor import execute
-from sealwax.runtime.meter import Meter
-from sealwax.runtime.moments import Moment
-from sealwax.runtime.observe import Perform, raised, survey
-from sealwax.runtime.operation import Operation, raise_unavailable
+from sealwax.runtime.background import run
 from sealwax.runtime.response import AsyncResponse
-from sealwax.trees.flatten import flatten, key_paths
+from sealwax.runtime.starting import Until, start
+from sealwax.save_operation import Save, one_tree
 from sealwax.trees.structure import PyTree
-
-
-class Save:
-    """One save, captured: nothing that its caller does later changes what it will write."""
-
-    def __init__(
-        self,
-        path: object,
-        state: PyTree,
-        *,
-        item: str,
-        overwrite: bool,
-        custom_metadata: object,
-        context: Context | Options | None,
-        background: bool,
-    ) -> None:
-        options = resolve(context)
-        raise_unavailable(options, "save")
-        target = absolute(path)
-        self.operation = Operation(path=target, options=options)
-        self.meter = Meter()
-        try:
-            saving = options.array.saving
-            creates = saving.scoped_storage_options_creator is not None
-            with garbage.paused():
-                flat = raised(flatten(state))
-                paths = key_paths(state) if creates else ()
-                inventory, sources = raised(take_inventory(flat, saving, key_paths=paths))
-            self.request = SaveRequest(
-                path=target,
-                item=raised(check_item_name(item)),
-                inventory=inventory,
-                options=options,
-                overwrite=overwrite,
-                custom_metadata=raised(check_metadata(custom_metadata)),
-                background=background,
-            )
-        except SealwaxError as error:
-            raise error.located(path=target) from error.__cause__
-        self.sources: tuple[Source, ...] = sources
-
-    async def plan(self) -> Plan:
-        """Observes and plans, and does nothing."""
-        async with self.operation.performing() as perform:
-            return raised(plan(self.request, await self._survey(perform)))
-
-    async def _survey(self, perform: Perform) -> Site:
-        # What may be replaced must be looked at: nothing but a checkpoint ever is.
-        request = self.request
-        look = request.overwrite or not request.options.file.skip_sync_file_validations
-        return await survey(perform, request.path, target=look)
-
-    async def run(self, on_staged: Callable[[], None] | None = None) -> None:
-        """Does it."""
-        async with self.operation.performing() as perform:
-            site = await self._survey(perform)
-            with garbage.paused():
-                made: Plan = raised(plan(self.request, site))
-            sources, self.sources = self.sources, ()
-            await execute(
-                made,
-                perform,
-                sources=sources,
-                limits=self.operation.limits,
-                meter=self.meter,
-                on_staged=on_staged,
-            )
 
 
 def save(
@@ -127,20 +48,20 @@ def save(
     """
     operation = Save(
         path,
-        state,
-        item=checkpointable_name,
+        one_tree(state, checkpointable_name),
         overwrite=overwrite,
         custom_metadata=custom_metadata,
         context=context,
         background=False,
     )
-    background.run(operation.run, "save")
+    run(operation.run, "save", operation.operation.watch)
 
 
 def save_async(
     path: object,
     state: PyTree,
     *,
+    until: Until = "staged",
     checkpointable_name: str = DEFAULT_ITEM,
     overwrite: bool = False,
     custom_metadata: dict[str, Any] | None = None,
@@ -154,6 +75,8 @@ def save_async(
     Args:
       path: Directory of the checkpoint.
       state: Any pytree, as for ``save``.
+      until: When to return. ``"captured"`` is earlier: the shape of the tree is fixed, but its
+        arrays must stay as they are until ``response.staged.wait()`` has returned.
       checkpointable_name: Name of the item that holds the tree.
       overwrite: Whether a checkpoint at ``path`` may be replaced.
       custom_metadata: A dict of JSON values to keep beside the tree.
@@ -175,47 +98,13 @@ def save_async(
     """
     operation = Save(
         path,
-        state,
-        item=checkpointable_name,
+        one_tree(state, checkpointable_name),
         overwrite=overwrite,
         custom_metadata=custom_metadata,
         context=context,
         background=True,
     )
-    return start(operation)
-
-
-def start(operation: Save) -> AsyncResponse[None]:
-    """Starts a captured save in the background, and returns once it is staged.
-
-    Raises:
-      SealwaxError: It failed before that.
-    """
-    staging = Staging(operation)
-    staging.job.attend(staging.over)
-    return staging.response()
-
-
-class Staging:
-    """The part of a save in the background that its caller waits for."""
-
-    def __init__(self, operation: Save) -> None:
-        name = f"save_async to {operation.request.path!r}"
-        self.job = background.Job(functools.partial(operation.run, self._staged), name)
-        self.over = Moment(name)
-        self.job.finished.call(self.over.set)
-        self._response = AsyncResponse(self.job, operation.meter)
-        self._well = False
-
-    def response(self) -> AsyncResponse[None]:
-        """A hold on the rest of the save, once this part is over."""
-        if not self._well:
-            self._response.result()
-        return self._response
-
-    def _staged(self) -> None:
-        self._well = True
-        self.over.set()
+    return start(operation.run, operation.operation, until)
 
 
 def plan_save(
@@ -225,9 +114,10 @@ def plan_save(
     checkpointable_name: str = DEFAULT_ITEM,
     overwrite: bool = False,
     custom_metadata: dict[str, Any] | None = None,
+    background: bool = False,
     context: Context | Options | None = None,
 ) -> Plan:
-    """The plan of what ``save`` would do, without doing it.
+    """The plan of what ``save`` or ``save_async`` would do, without doing it.
 
     Args:
       path: Directory of the checkpoint.
@@ -235,6 +125,7 @@ def plan_save(
       checkpointable_name: Name of the item that would hold the tree.
       overwrite: Whether a checkpoint at ``path`` might be replaced.
       custom_metadata: A dict of JSON values to keep beside the tree.
+      background: Whether it is the plan of ``save_async``.
       context: Settings to use instead of the current ones.
 
     Returns:
@@ -247,11 +138,10 @@ def plan_save(
     """
     operation = Save(
         path,
-        state,
-        item=checkpointable_name,
+        one_tree(state, checkpointable_name),
         overwrite=overwrite,
         custom_metadata=custom_metadata,
         context=context,
-        background=False,
+        background=background,
     )
-    return background.run(operation.plan, "plan_save")
+    return run(operation.plan, "plan_save")

@@ -13,7 +13,6 @@ from sealwax.options import Options
 from sealwax.planning.select import Into, Report, plan_into
 from sealwax.planning.selection import Selection, as_selection
 from sealwax.runtime import background
-from sealwax.runtime.executor import execute
 from sealwax.runtime.observe import Perform, raised, undisturbed
 
 T = TypeVar("T")
@@ -55,8 +54,7 @@ class LoadInto(Load):
 
             async def look() -> Loaded[object]:
                 made = await self._plan_into(perform)
-                limits = self.operation.limits
-                tree = await execute(made.plan, perform, limits=limits, meter=self.meter)
+                tree = await self.operation.execute(made.plan, perform)
                 return Loaded(tree, made.report)
 
             return await undisturbed(perform, self.request.path, look)

@@ -35,6 +35,7 @@ def test_v3_metadata_is_parsed_to_what_it_was_made_from(shape, chunk, name, code
         dtype=dtypes.from_name(name),
         codec=codec,
         format=ZarrFormat.V3,
+        checksummed=True,
     )
 
 

@@ -1,12 +1,13 @@
-"""A process that saves in children, which are killed; run as a script by the tests beside it.
+"""A process that saves in children, which are killed at random times; run by the tests beside it.
 
-It forks before JAX starts a backend, so that a kill costs a fork and not an import of JAX. The
-children die; what they left is judged by the process that started this one.
+It imports everything and forks before JAX starts a backend, so that a kill costs a fork and not
+an import of JAX. Each child first judges what the one before it left behind, then goes on saving
+until it is killed itself.
 """
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import json
 import os
 import random
@@ -18,14 +19,72 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import jax  # noqa: F401 so that no child has to import it
+
 import sealwax
-from sealwax.effect_handlers import inject
-from tests.crash.states import context, state
+from tests.crash.states import leftovers, state, step_at
 
 
-def report(**facts: object) -> None:
-    sys.stdout.write(json.dumps(facts) + "\n")
-    sys.stdout.flush()
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Series:
+    """Saves of one state after another: to one path, or to a path each.
+
+    Attributes:
+      base: Where the checkpoints are.
+      overwriting: Whether all go to one path.
+      background: Whether they are made by ``save_async``, and two at once where each has a path.
+    """
+
+    base: Path
+    overwriting: bool
+    background: bool
+
+    def path(self, step: int) -> Path:
+        return self.base / ("c" if self.overwriting else f"c{step}")
+
+    def judge(self, first: int, told: int) -> None:
+        """Holds that every acknowledged state is there, and that all that is there is whole.
+
+        Those before ``first`` were judged and need not be there any more; ``told`` is the last
+        acknowledged one.
+        """
+        if self.overwriting:
+            found = step_at(self.path(0))
+            assert found in ({told, told + 1} if told else {None, 1}), (found, told)
+        else:
+            names = (name[1:] for name in os.listdir(self.base) if name[1:].isdigit())
+            listed = {int(name) for name in names if int(name) >= first}
+            assert listed >= set(range(first, told + 1)), (listed, told)
+            assert all(step_at(self.path(step)) == step for step in listed)
+        for name in leftovers(self.base):
+            assert not sealwax.is_orbax_checkpoint(self.base / name), name
+
+    def go_on(self, first: int, step: int, tell: Callable[[int], None]) -> None:
+        """Saves from ``step`` on, for ever; what was sealed without being told of is kept."""
+        for old in range(0 if self.overwriting else first):
+            shutil.rmtree(self.path(old), ignore_errors=True)
+        pending: list[tuple[int, sealwax.AsyncResponse[None] | None]] = []
+        while True:
+            if self.overwriting or not self.path(step).exists():
+                pending.append((step, self._save(step)))
+            else:
+                pending.append((step, None))
+            step += 1
+            if len(pending) > (self.background and not self.overwriting):
+                saved, response = pending.pop(0)
+                if response is not None:
+                    response.result()
+                # Whatever was left of this path, the save has cleaned it up.
+                mine = f"{self.path(saved).name}."
+                assert not [name for name in leftovers(self.base) if name.startswith(mine)]
+                tell(saved)
+
+    def _save(self, step: int) -> sealwax.AsyncResponse[None] | None:
+        path, overwrite = self.path(step), self.overwriting
+        if self.background:
+            return sealwax.save_async(path, state(step), overwrite=overwrite)
+        sealwax.save(path, state(step), overwrite=overwrite)
+        return None
 
 
 def fork(work: Callable[[], None]) -> int:
@@ -46,68 +105,42 @@ def ending(status: int) -> str:
     return f"exit {os.WEXITSTATUS(status)}"
 
 
-def at_every_effect(base: Path, layout: str, old: str) -> None:
-    """Kills a save at its first effect, another at its second, and so on, before and after.
+def killed(series: Series, judged: int, told: int, rng: random.Random) -> tuple[str, list[int]]:
+    """Kills one child; how it ended, and what it had acknowledged."""
+    reading, writing = os.pipe()
 
-    ``old`` is a checkpoint to overwrite, or empty. Ends with the first that comes through.
-    """
+    def work() -> None:
+        series.judge(judged + 1, told)
+        series.go_on(judged + 1, told + 1, lambda step: os.write(writing, b"%d\n" % step) and None)
 
-    def killed(number: int, moment: str) -> tuple[int, Path]:
-        directory = base / f"{number}-{moment}"
-        directory.mkdir(parents=True)
-        if old:
-            shutil.copytree(old, directory / "c")
-
-        def work() -> None:
-            with inject(number, kill=True, moment=moment):
-                sealwax.save(
-                    directory / "c", state(2), overwrite=bool(old), context=context(layout)
-                )
-
-        return fork(work), directory
-
-    for number in itertools.count():
-        children = [killed(number, moment) for moment in ("before", "after")]
-        endings = [(ending(os.waitpid(child, 0)[1]), where) for child, where in children]
-        for how, where in endings:
-            report(directory=str(where), ending=how)
-        if all(how == "exit 0" for how, _ in endings):
-            return
+    child = fork(work)
+    os.close(writing)
+    # Some die while they judge or in their first save, most in one that comes after it.
+    if rng.random() < 0.8:
+        select.select([reading], [], [], 60)
+    time.sleep(rng.uniform(0, 0.05))
+    os.kill(child, signal.SIGKILL)
+    how = ending(os.waitpid(child, 0)[1])
+    with os.fdopen(reading) as lines:
+        return how, [int(line) for line in lines.read().split()]
 
 
-def at_random_times(base: Path, seed: str, kills: str, fresh: str) -> None:
-    """Kills, at times drawn from ``seed``, processes that save one state after another.
-
-    Each goes on where the one before it was killed: over the same path, or to ``fresh`` ones.
-    """
-    base.mkdir(parents=True)
+def main(base: str, seed: str, kills: str, where: str, how: str) -> None:
+    series = Series(
+        base=Path(base), overwriting=where == "overwrite", background=how == "background"
+    )
+    series.base.mkdir(parents=True)
     rng = random.Random(int(seed))
-    number = 0
+    endings: dict[str, int] = {}
+    judged = told = left = 0
     for _ in range(int(kills)):
-        reading, writing = os.pipe()
-        first = number + 1
-
-        def work(first: int = first, writing: int = writing) -> None:
-            for step in itertools.count(first):
-                path = base / (f"c{step}" if fresh else "c")
-                sealwax.save(path, state(step), overwrite=not fresh)
-                os.write(writing, b"%d\n" % step)
-
-        child = fork(work)
-        os.close(writing)
-        # The first save of a process includes the start of JAX: some die in it, most after it.
-        if rng.random() < 0.8:
-            select.select([reading], [], [], 60)
-        time.sleep(rng.uniform(0, 0.05))
-        os.kill(child, signal.SIGKILL)
-        how = ending(os.waitpid(child, 0)[1])
-        with os.fdopen(reading) as lines:
-            told = [int(line) for line in lines.read().split()]
-        report(ending=how, acknowledged=told)
-        # Whoever was killed may have sealed one more than it could tell.
-        number = max(told, default=number) + bool(fresh)
+        ended, steps = killed(series, judged, told, rng)
+        endings[ended] = endings.get(ended, 0) + 1
+        left += bool(leftovers(series.base))
+        # Whoever has told something has judged what was there before.
+        judged, told = (told, steps[-1]) if steps else (judged, told)
+    json.dump({"endings": endings, "told": told, "left": left}, sys.stdout)
 
 
 if __name__ == "__main__":
-    what, place, *rest = sys.argv[1:]
-    {"effects": at_every_effect, "random": at_random_times}[what](Path(place), *rest)
+    main(*sys.argv[1:])

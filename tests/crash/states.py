@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 import sealwax
+from sealwax import effects as e
 from sealwax.context import Context
 
 MARK = ".orbax-checkpoint-tmp"
@@ -21,7 +24,10 @@ def state(number: int) -> dict[str, Any]:
     rng = np.random.default_rng(number)
     return {
         "params": [
-            {"w": rng.normal(size=(40, 8)).astype(np.float32), "b": np.full(3, number, np.int8)},
+            {
+                "w": rng.normal(size=(40, 8)).astype(np.float32),
+                "b": np.full(3, number % 128, np.int8),
+            },
             {"w": np.asfortranarray(rng.normal(size=(6, 5))), "b": rng.integers(0, 2, 9) > 0},
         ],
         "compressible": np.full(20_000, number, np.int32),
@@ -64,6 +70,12 @@ def step_at(path: Path) -> int | None:
     found = sealwax.load(path)
     assert same(found, state(found["step"])), f"{path} holds something that nobody saved"
     return found["step"]
+
+
+def changing(number: int) -> Callable[[e.Effect], bool]:
+    """Tells the effect of this number among those that change files, from 0, from all others."""
+    count = itertools.count()
+    return lambda effect: isinstance(effect, get_args(e.FileEffect)) and next(count) == number
 
 
 def leftovers(directory: Path) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import random
 import shutil
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import sealwax
 from sealwax.context import Context
 from sealwax.errors import CorruptionError, InvalidLayoutError
 from sealwax.layouts import manifest
+from sealwax.testing import corrupt, corruptions
 from tests.crash.states import context, same, state
 
 PER_FILE = 40
@@ -55,51 +55,23 @@ def copies(path: Path, where: Path) -> Path:
     return where
 
 
-def each_damage(file: Path, data: bytes):
-    rng = random.Random(file.name)
-    places = range(len(data)) if len(data) <= PER_FILE else rng.sample(range(len(data)), PER_FILE)
-    for place in places:
-        changed = bytearray(data)
-        changed[place] ^= 1 << rng.randrange(8)
-        yield f"bit at {place}", bytes(changed)
-    for place in sorted(
-        {0, 1, len(data) // 2, len(data) - 1, *rng.sample(range(len(data) + 1), 1)}
-    ):
-        if 0 <= place < len(data):
-            yield f"cut at {place}", data[:place]
-    yield "longer", data + b"\0"
-    if data:
-        yield "zeros", bytes(len(data))
-
-
 def test_any_damage_to_any_file_is_noticed_or_harmless(saved, tmp_path):
     path = copies(saved, tmp_path / "c")
-    errors: dict[str, int] = {}
-    for file in files_of(path):
-        data, name = file.read_bytes(), str(file.relative_to(path))
-        errors[name] = 0
-        for what, damaged in each_damage(file, data):
-            file.write_bytes(damaged)
-            found = outcome(path)
-            assert found in ("error", "right"), f"{name}, {what}"
-            errors[name] += found == "error"
-        file.write_bytes(data)
+    errors = dict.fromkeys(map(str, files_of(path)), 0)
+    missing: dict[str, str] = {}
+    for corruption in corruptions(path, per_file=PER_FILE):
+        found, file = outcome(path), str(corruption.file)
+        assert found in ("error", "right"), corruption
+        errors[file] += found == "error"
+        if corruption.what == "missing":
+            missing[file] = found
     assert outcome(path) == "right"
-    assert errors["state/_SEALWAX"] > PER_FILE
-    assert errors[data_file(path)] > 20
-
-
-def test_a_missing_file_is_noticed_or_harmless(saved, tmp_path):
-    path = copies(saved, tmp_path / "c")
-    found = {}
-    for file in files_of(path):
-        data = file.read_bytes()
-        file.unlink()
-        found[str(file.relative_to(path))] = outcome(path)
-        file.write_bytes(data)
-    assert set(found.values()) == {"error", "right"}
-    assert found[data_file(path)] == "error"
-    assert found["state/_SEALWAX"] == "error"
+    assert errors[str(path / "state/_SEALWAX")] > PER_FILE
+    assert errors[str(path / data_file(path))] > 20
+    assert missing.keys() == errors.keys()
+    assert set(missing.values()) == {"error", "right"}
+    assert missing[str(path / data_file(path))] == "error"
+    assert missing[str(path / "state/_SEALWAX")] == "error"
 
 
 def test_missing_directories_are_noticed(saved, tmp_path):
@@ -113,9 +85,7 @@ def test_damaged_data_names_its_leaf_its_file_and_the_bytes(tmp_path):
     tree = {"a": np.arange(4, dtype=np.int32), "b": jnp.arange(1000, dtype=np.float32)}
     sealwax.save(tmp_path / "c", tree)
     file = tmp_path / "c" / "state" / "d" / "00000000"
-    data = bytearray(file.read_bytes())
-    data[1000] ^= 1
-    file.write_bytes(data)
+    corrupt(file, bit=8000)
     with pytest.raises(CorruptionError, match="bytes") as caught:
         sealwax.load(tmp_path / "c")
     assert caught.value.leaf == "b"

@@ -1,83 +1,28 @@
-"""An error at every effect of a save: it is told, nothing is left, and the next save works."""
+"""Errors of saves: they are told, nothing is left, and the next save works.
+
+``test_every_errno.py`` has every error at every effect.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import os
-from pathlib import Path
 
 import pytest
 
 import sealwax
 from sealwax import effects as e
-from sealwax.effect_handlers import inject, record
-from sealwax.errors import SealError, SealwaxError, StorageError
+from sealwax.effect_handlers import inject
+from sealwax.errors import SealError, StorageError
 from sealwax.runtime import files
-from tests.crash.states import LAYOUTS, context, leftovers, state, step_at
+from tests.crash.states import leftovers, state, step_at
 
 NUMBERS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EDQUOT, errno.EMFILE, errno.EROFS)
 
 
 def full(number: int = errno.ENOSPC) -> OSError:
     return OSError(number, os.strerror(number))
-
-
-def prepare(directory: Path, overwriting: bool) -> Path:
-    directory.mkdir()
-    if overwriting:
-        sealwax.save(directory / "c", state(1))
-    return directory / "c"
-
-
-def failure_at(
-    path: Path, number: int, moment: str, overwrite: bool, error: OSError
-) -> OSError | None:
-    """What a save raises when its effect ``number`` fails; ``None`` if it has not so many."""
-    count = itertools.count()
-    with inject(lambda _: next(count) == number, moment=moment, error=error):
-        try:
-            sealwax.save(path, state(2), overwrite=overwrite)
-        except OSError as raised:
-            return raised
-    return None
-
-
-@pytest.mark.parametrize("overwriting", [False, True], ids=["fresh", "overwrite"])
-@pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_an_error_at_every_effect(tmp_path, overwriting, moment, layout):
-    outcomes, kinds = [], set()
-    for number in itertools.count():
-        path = prepare(tmp_path / str(number), overwriting)
-        code = NUMBERS[number % len(NUMBERS)]
-        with record() as trace, context(layout):
-            error = failure_at(path, number, moment, overwriting, full(code))
-        if error is None:
-            break
-        assert isinstance(error, SealwaxError)
-        assert error.errno == code
-        assert os.strerror(code) in str(error)
-        assert error.path.startswith(str(path.parent))
-        assert not any("Could not" in note for note in getattr(error, "__notes__", []))
-        kinds |= set(trace.kinds())
-        sealed = next((k for k in trace.kinds() if k in ("Rename", "Exchange")), None)
-        outcomes.append(2 if sealed else 1 if overwriting else None)
-        assert step_at(path) == outcomes[-1], trace.kinds()
-        # What fails after the seal cannot be undone: the old checkpoint then waits for the next.
-        assert leftovers(path.parent) == [] or (sealed == "Exchange" and not undone(trace))
-        sealwax.save(path, state(3), overwrite=True)
-        assert step_at(path) == 3
-        assert os.listdir(path.parent) == ["c"]
-    assert outcomes == sorted(outcomes, key=lambda x: x or 0)
-    assert len(set(outcomes)) == 2
-    assert {"MakeDirectory", "WriteFile", "SyncDirectory", "RemoveTree"} <= kinds
-    assert {"WriteBatch", "WriteChunks"} & kinds
-
-
-def undone(trace) -> bool:
-    return trace.kinds()[-1] == "RemoveTree"
 
 
 @pytest.mark.parametrize("number", NUMBERS, ids=errno.errorcode.get)

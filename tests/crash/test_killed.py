@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +15,15 @@ import pytest
 
 import sealwax
 from sealwax.effect_handlers import record
+from sealwax.testing import kill_at_every_effect
+from tests.crash import runs
 from tests.crash.states import context, leftovers, state, step_at
 
 ROOT = Path(__file__).parents[2]
 
 
-def drive(*arguments: object) -> list[dict[str, Any]]:
-    """What the driver reports, line by line."""
+def drive(*arguments: object) -> dict[str, Any]:
+    """What the driver reports."""
     paths = os.pathsep.join([str(ROOT / "lib"), str(ROOT)])
     done = subprocess.run(
         [sys.executable, "-m", "tests.crash.driver", *map(str, arguments)],
@@ -30,8 +34,8 @@ def drive(*arguments: object) -> list[dict[str, Any]]:
         timeout=110,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
 
 
 @pytest.mark.slow
@@ -41,52 +45,49 @@ def drive(*arguments: object) -> list[dict[str, Any]]:
     ids=["fresh", "overwrite", "overwrite-files"],
 )
 def test_killed_at_every_effect(tmp_path, overwriting, layout):
-    old = tmp_path / "old"
-    sealwax.save(old, state(1), context=context(layout))
-    with record() as trace, context(layout):
-        sealwax.save(tmp_path / "count", state(2))
-        if overwriting:
-            trace.effects.clear()
-            sealwax.save(tmp_path / "count", state(2), overwrite=True)
-
-    start = old if overwriting else ""
-    *killed, before, after = drive("effects", tmp_path / "killed", layout, start)
-    assert [run["ending"] for run in (before, after)] == ["exit 0"] * 2
-    assert len(killed) == 2 * len(trace.effects)
-    assert {run["ending"] for run in killed} == {"SIGKILL"}
+    old = tmp_path / "old" if overwriting else None
+    run = functools.partial(runs.save, layout=layout, overwrite=overwriting)
+    if overwriting:
+        sealwax.save(old / "c", state(1), context=context(layout))
+    count = tmp_path / "count"
+    shutil.copytree(old, count) if overwriting else count.mkdir()
+    with record() as trace:
+        run(count)
     found = []
-    for run in killed:
-        directory = Path(run["directory"])
-        found.append(step_at(directory / "c"))
-        assert found[-1] in ({1, 2} if overwriting else {None, 2}), directory
-        assert len(leftovers(directory)) <= 1
-        sealwax.save(directory / "c", state(3), overwrite=True)
-        assert step_at(directory / "c") == 3
-        assert os.listdir(directory) == ["c"]
+    for stop in kill_at_every_effect(run, tmp_path / "killed", start=old):
+        path = stop.directory / "c"
+        found.append(step_at(path))
+        assert found[-1] in ({1, 2} if overwriting else {None, 2}), stop
+        assert len(leftovers(stop.directory)) <= 1
+        sealwax.save(path, state(3), overwrite=True)
+        assert step_at(path) == 3
+        assert os.listdir(stop.directory) == ["c"]
+    assert len(found) == 2 * len(trace.effects)
     assert found[0] == (1 if overwriting else None)
     assert found[-1] == 2
     assert len(set(found)) == 2
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
-def test_killed_at_random_times_while_overwriting(tmp_path, seed):
-    runs = drive("random", tmp_path / "runs", seed, 10, "")
-    assert [run["ending"] for run in runs] == ["SIGKILL"] * 10
-    last = max(step for run in runs for step in run["acknowledged"])
-    assert step_at(tmp_path / "runs" / "c") in (last, last + 1)
-    assert len(leftovers(tmp_path / "runs")) <= 1
-    sealwax.save(tmp_path / "runs" / "c", state(3), overwrite=True)
-    assert os.listdir(tmp_path / "runs") == ["c"]
+SERIES = [(where, how) for where in ("fresh", "overwrite") for how in ("blocking", "background")]
+
+
+def survives(base: Path, kills: int, where: str, how: str) -> None:
+    """Kills children at random times, of which each judges what the one before it left."""
+    ran = drive(base, kills, kills, where, how)
+    assert ran["endings"] == {"SIGKILL": kills}
+    # Both happened: saves that came through, and saves that were broken off.
+    assert ran["told"] > 0
+    assert ran["left"] > 0
+    print(f"{kills} kills survived, {ran['told']} checkpoints acknowledged, all found")
 
 
 @pytest.mark.slow
-def test_killed_at_random_times_while_saving_step_after_step(tmp_path):
-    runs = drive("random", tmp_path / "runs", 3, 10, "fresh")
-    assert [run["ending"] for run in runs] == ["SIGKILL"] * 10
-    saved = {name for name in os.listdir(tmp_path / "runs") if name[1:].isdigit()}
-    for name in saved:
-        assert step_at(tmp_path / "runs" / name) == int(name[1:])
-    told = {f"c{step}" for run in runs for step in run["acknowledged"]}
-    assert told
-    assert told <= saved
+@pytest.mark.parametrize(("where", "how"), SERIES)
+def test_killed_at_random_times(tmp_path, where, how):
+    survives(tmp_path / "runs", 25, where, how)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("where", "how"), SERIES)
+def test_killed_at_random_times_a_thousand_times(tmp_path, where, how):
+    survives(tmp_path / "runs", 250, where, how)

@@ -19,10 +19,32 @@ SLABS = (e.Slab(0, 0, 0, 2), e.Slab(1, 0, 0, 1))
 FETCH = e.Fetch(0, "d/00000000", *[0] * (e.Fetch._fields.index("chunk_shape") - 2))
 NAMES = ("layer.w", "layer.b")
 
+
+class Own:
+    """Stands for a handler."""
+
+
 EXAMPLES: list[tuple[e.Effect, str]] = [
     (e.Look(path="/p"), "look at /p"),
     (e.ListDirectory(path="/p"), "list /p"),
+    (e.ListTree(path="/p"), "list all below /p"),
     (e.ReadFile(path="/p"), "read /p"),
+    (
+        e.CheckExtents(directory="/p", extents=(e.Extent("f", 0, 1, 0),), nbytes=1),
+        "check 1 range of files in /p",
+    ),
+    (
+        e.CheckArrays(
+            directory="/p",
+            database=True,
+            driver="zarr3",
+            arrays=(e.StoredBoxes("a", (2,), (1,), 4),),
+            fill_missing=False,
+            piece=4,
+            nbytes=8,
+        ),
+        "read through 1 array in /p",
+    ),
     (e.Now(), "tell the time"),
     (e.Token(), "draw a random name"),
     (
@@ -34,9 +56,22 @@ EXAMPLES: list[tuple[e.Effect, str]] = [
     (e.WriteFiles(directory="/p", contents={}), "write files below /p and sync"),
     (e.SyncDirectory(path="/p"), "sync directory /p"),
     (e.SyncTree(path="/p"), "sync directory /p and all below it"),
-    (e.Rename(source="/p", target="/q"), "seal: rename /p to /q"),
-    (e.Exchange(first="/p", second="/q"), "seal: exchange /p and /q"),
+    (e.Rename(source="/p", target="/q"), "rename /p to /q"),
+    (e.Exchange(first="/p", second="/q"), "exchange /p and /q"),
+    (e.Replace(source="/p", target="/q"), "replace /q by /p"),
+    (e.RemoveFile(path="/p"), "remove /p"),
     (e.RemoveTree(path="/p"), "remove /p"),
+    (e.DigestTree(path="/p"), "take the checksums of the files in /p and sync them"),
+    (
+        e.BeginSave(path="/p", handler=Own(), value=1, path_class=str),
+        "let Own begin to save into /p",
+    ),
+    (e.FinishSave(path="/p", rest=None), "let the handler finish its save into /p"),
+    (
+        e.RunLoad(path="/p", handler=Own(), abstract=None, path_class=str),
+        "let Own load from /p",
+    ),
+    (e.RunMetadata(path="/p", handler=Own(), path_class=str), "let Own look at /p"),
     (e.Call(name="f", function=print), "call f"),
     (e.Derive(name="x", function=print, inputs=()), "derive x"),
     (

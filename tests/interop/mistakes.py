@@ -1,4 +1,4 @@
-"""Mistakes that users make: the rows of sections 1 to 5 of the catalogue that concern the verbs.
+"""Mistakes that users make: the rows of sections 1 to 6 of the catalogue that concern the verbs.
 
 Each mistake is made with the module that it is given, so that the same one can be made with
 sealwax and with Orbax.
@@ -7,7 +7,8 @@ sealwax and with Orbax.
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import decimal
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -194,7 +195,7 @@ def _leaf(value: Any) -> Make:
 _LEAVES: dict[str, Any] = {
     "an arbitrary object": object(),
     "a set": {1, 2},
-    "a date": datetime.date(2024, 1, 31),
+    "a decimal": decimal.Decimal("1.5"),
     "a function": print,
     "the placeholder": ...,
     "an array of strings": np.array(["a"]),
@@ -367,3 +368,90 @@ def _(ocp: Any, here: Path) -> object:
 def _(ocp: Any, here: Path) -> object:
     ocp.save(here / "ckpt", STATE)
     return ocp.load(here / "ckpt", checkpointable_name=None)
+
+
+# ---------------------------------------------------------------- deleting
+
+
+@mistake("delete what is not there", *_NOWHERE, path="chekpoint")
+def _(ocp: Any, here: Path) -> object:
+    ocp.save(here / "checkpoint", STATE)
+    return ocp.delete(here / "chekpoint")
+
+
+@mistake("delete a random directory", *_LAYOUT, path="home")
+def _(ocp: Any, here: Path) -> object:
+    (here / "home").mkdir()
+    (here / "home" / "thesis.tex").write_text("precious")
+    return ocp.delete(here / "home")
+
+
+@mistake("delete the root of a training run", *_LAYOUT, path="run")
+def _(ocp: Any, here: Path) -> object:
+    for step in ("1", "2", "10"):
+        ocp.save(here / "run" / step, STATE)
+    return ocp.delete(here / "run")
+
+
+@mistake("delete the item instead of the checkpoint", *_LAYOUT, path="ckpt/state")
+def _(ocp: Any, here: Path) -> object:
+    ocp.save(here / "ckpt", STATE)
+    return ocp.delete(here / "ckpt" / "state")
+
+
+@mistake("delete a regular file", errors.InvalidLayoutError, NotADirectoryError, path="file")
+def _(ocp: Any, here: Path) -> object:
+    (here / "file").write_text("x")
+    return ocp.delete(here / "file")
+
+
+@mistake("delete a symbolic link", *_PATH, path="link")
+def _(ocp: Any, here: Path) -> object:
+    ocp.save(here / "ckpt", STATE)
+    (here / "link").symlink_to("ckpt")
+    return ocp.delete(here / "link")
+
+
+@mistake("delete the last item", *_LAYOUT, path="ckpt")
+def _(ocp: Any, here: Path) -> object:
+    ocp.save(here / "ckpt", STATE)
+    return ocp.delete(here / "ckpt", checkpointable_name="state")
+
+
+@mistake("delete an item that is not there", *_NOWHERE, path="ckpt")
+def _(ocp: Any, here: Path) -> object:
+    ocp.save(here / "ckpt", STATE)
+    return ocp.delete(here / "ckpt", checkpointable_name="opt")
+
+
+@mistake("delete a checkpoint with a thesis in it", *_LAYOUT, path="ckpt")
+def _(ocp: Any, here: Path) -> object:
+    ocp.save(here / "ckpt", STATE)
+    (here / "ckpt" / "thesis.tex").write_text("precious")
+    return ocp.delete(here / "ckpt")
+
+
+@mistake("load while an item's deletion is unfinished", errors.DeletionInProgressError, path="ckpt")
+def _(ocp: Any, here: Path) -> object:
+    ocp.save(here / "ckpt", STATE)
+    _begin_deletion(here / "ckpt")
+    return ocp.load(here / "ckpt", checkpointable_name="state")
+
+
+@mistake("save while an item's deletion is unfinished", errors.DeletionInProgressError, path="ckpt")
+def _(ocp: Any, here: Path) -> object:
+    ocp.save(here / "ckpt", STATE)
+    _begin_deletion(here / "ckpt")
+    return ocp.save(here / "ckpt", STATE, overwrite=True)
+
+
+def _begin_deletion(path: Path) -> None:
+    metadata = json.loads((path / "_CHECKPOINT_METADATA").read_bytes())
+    record = {
+        "checkpointable_name": "state",
+        "destination": None,
+        "operation_id": "0" * 32,
+        "original_metadata": metadata,
+        "updated_metadata": metadata | {"item_handlers": {}},
+    }
+    (path / "_CHECKPOINT_DELETION").write_text(json.dumps(record))

@@ -1,4 +1,4 @@
-"""Which test shows what becomes of each row of sections 1 to 5 of the catalogue of misuses.
+"""Which test shows what becomes of each row of sections 1 to 8 of the catalogue of misuses.
 
 The catalogue has what Orbax's users see when they use it wrongly. A row is either a mistake in
 ``mistakes.py`` and ``damages.py``, whose error is held to be clear, or no mistake here, and then
@@ -20,7 +20,7 @@ import pytest
 from orbax.checkpoint import v1 as orbax
 
 import sealwax as ocp
-from sealwax.errors import TreeMismatchError
+from sealwax.errors import SealwaxError, TreeMismatchError
 from tests.interop.damages import MISTAKES
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +36,11 @@ MISTAKEN = {
     13: ["load the item instead of the checkpoint"],
     14: ["load the root of a training run"],
     17: ["is_orbax_checkpoint(None)"],
+    19: [
+        "delete what is not there",
+        "delete a random directory",
+        "delete the root of a training run",
+    ],
     20: ["item named '../x'", "item named 'a/b'"],
     22: ["item named '..'"],
     23: ["item named 1", "item named None", "load an item named 1"],
@@ -43,7 +48,7 @@ MISTAKEN = {
     26: ["item named ''"],
     31: ["custom_metadata with an np.float32", "custom_metadata with an object"],
     32: ["custom_metadata a list", "custom_metadata with integer keys"],
-    34: [f"save {what}" for what in ("an arbitrary object", "a set", "a date", "a function")],
+    34: [f"save {what}" for what in ("an arbitrary object", "a set", "a decimal", "a function")],
     38: ["save an array of strings", "save an array of objects", "save a structured array"],
     41: ["save inside jit"],
     43: ["keys 'a.b' and 'a' -> 'b'"],
@@ -70,6 +75,7 @@ MISTAKEN = {
     86: ["_CHECKPOINT_METADATA emptied"],
     91: ["Orbax's: array_metadatas corrupt"],
     92: ["item directory deleted"],
+    119: ["load while the save is under way, or was killed"],
 }
 """The mistakes that are of a row."""
 
@@ -90,6 +96,26 @@ RIGHT = {
     88: "tests/interop/test_misuse_rows.py::test_085_088_markers_are_not_needed",
     89: "tests/interop/test_missing_pieces.py::test_shardings_may_be_missing",
     94: "tests/interop/test_misuse_rows.py::test_094_a_stray_file_is_passed_over",
+    95: "tests/crash/test_full_disk.py::"
+    "test_a_directory_that_is_not_writable_is_told_and_the_interpreter_exits_at_once",
+    97: "tests/test_deleting.py::test_without_permission",
+    100: "tests/crash/test_full_disk.py::test_an_item_that_cannot_be_read_is_told",
+    101: "tests/crash/test_full_disk.py::"
+    "test_it_is_told_nothing_is_left_and_it_works_when_there_is_space",
+    104: "tests/crash/test_full_disk.py::"
+    "test_it_is_told_nothing_is_left_and_it_works_when_there_is_space",
+    106: "tests/test_concurrency.py::test_sixty_four_in_flight_at_once_from_threads_and_tasks",
+    109: "tests/test_save_async.py::test_numpy_arrays_may_be_changed_in_place",
+    110: "tests/test_save_async.py::test_host_arrays_are_copied_unless_declined",
+    112: "tests/test_concurrency.py::test_what_is_assigned_later_changes_nothing",
+    113: "tests/test_aio.py::test_the_plain_verbs_work_in_their_loops_too",
+    115: "tests/test_save_async.py::test_whoever_is_told_of_an_error_has_asked",
+    116: "tests/test_save_async.py::test_until_captured_returns_before_it_is_staged",
+    118: "tests/test_aio.py::test_plain_verbs_work_inside",
+    121: "tests/test_exit.py::test_at_the_end_of_the_script",
+    124: "tests/crash/test_killed.py::test_killed_at_random_times",
+    127: "tests/test_exit_children.py::test_a_child_leaves_the_parents_saves_alone_and_can_save",
+    128: "tests/interop/test_misuse_rows.py::test_128_a_primary_host_that_is_not_there",
 }
 """Rows that are no mistake here, and the test of what they do."""
 
@@ -118,12 +144,14 @@ ROUGH = {
 }
 """Rough edges that belong to saving and loading one tree, and the test that they are none here."""
 
-ELSEWHERE = {19, 28, 29, 70, 74}
-"""Rows about deleting and about several items, which have verbs of their own."""
+ELSEWHERE = {28, 29, 70, 74, 98, 103, 107, 122, 125}
+"""Rows about several items and about training loops, which have verbs of their own."""
 
 ROWS = {1, 2, 4, 5, 7, 8, 10, 11, 13, 14, 16, 17, 19, 20, 22, 23, 25, 26, 28, 29, 31, 32, 34, 35,
         37, 38, 40, 41, 43, 44, 46, 47, 49, 50, 52, 53, 55, 56, 58, 59, 61, 62, 64, 65, 67, 68, 70,
-        71, 73, 74, 76, 77, 79, 80, 82, 83, 85, 86, 88, 89, 91, 92, 94}  # fmt: skip
+        71, 73, 74, 76, 77, 79, 80, 82, 83, 85, 86, 88, 89, 91, 92, 94, 95, 97, 98,
+        100, 101, 103, 104, 106, 107, 109, 110, 112, 113, 115, 116, 118, 119,
+        121, 122, 124, 125, 127, 128}  # fmt: skip
 
 
 def test_every_row_is_shown() -> None:
@@ -192,6 +220,14 @@ def test_094_a_stray_file_is_passed_over(tmp_path: Path, module: Any) -> None:
     (tmp_path / "ckpt" / "notes").mkdir()
     assert ocp.load(tmp_path / "ckpt")["a"].tolist() == [0, 1, 2]
     assert ocp.metadata(tmp_path / "ckpt").metadata["a"].shape == (3,)
+
+
+def test_128_a_primary_host_that_is_not_there(tmp_path: Path) -> None:
+    """Orbax waits for it for five minutes; here nothing is waited for."""
+    third = ocp.Context().at.multiprocessing.primary_host.set(3)
+    with pytest.raises(SealwaxError, match="primary_host"):
+        ocp.save(tmp_path / "ckpt", {"a": 1}, context=third)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_metadata_is_a_dataclass(tmp_path: Path) -> None:

@@ -19,16 +19,13 @@ import sealwax as ocp
 LATER = {
     # Several items, and handlers.
     *("save_checkpointables", "save_checkpointables_async", "load_checkpointables"),
-    *("load_checkpointables_async", "checkpointables_metadata", "handlers"),
-    *("Checkpointable", "AbstractCheckpointable", "CheckpointableHandler"),
-    "StatefulCheckpointable",
-    # Deleting, saving in parts, processes, training.
-    *("delete", "delete_async", "DeletionInProgressError", "DeletionRecoveryError"),
-    *("partial", "multihost", "training", "PathAwaitingCreation", "step"),
+    *("load_checkpointables_async", "checkpointables_metadata"),
+    # Saving in parts, processes.
+    *("partial", "multihost"),
 }
 """Names of what has a place of its own, and is not there yet."""
 
-NAMESPACES = ["", "options", "errors", "tree", "arrays", "path"]
+NAMESPACES = ["", "options", "errors", "tree", "arrays", "path", "handlers"]
 
 
 def within(module: Any, namespace: str) -> Any:
@@ -42,10 +39,13 @@ def names(module: Any) -> set[str]:
 @pytest.mark.parametrize("namespace", NAMESPACES)
 def test_every_name_of_orbax_is_there(namespace: str) -> None:
     theirs, ours = within(orbax, namespace), within(ocp, namespace)
-    assert names(theirs) - names(ours) <= LATER
+    # A module that Orbax imports to write its own names is none of them.
+    assert names(theirs) - names(ours) - {"orbax"} <= LATER
 
 
-@pytest.mark.parametrize("verb", ["save", "save_async", "load", "load_async", "metadata"])
+@pytest.mark.parametrize(
+    "verb", ["save", "save_async", "load", "load_async", "metadata", "delete", "delete_async"]
+)
 def test_verbs_take_what_those_of_orbax_take(verb: str) -> None:
     theirs = inspect.signature(getattr(orbax, verb)).parameters
     ours = inspect.signature(getattr(ocp, verb)).parameters

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sealwax.checksum import crc32c
+from sealwax.checksum import crc32c, trailer
 from sealwax.errors import CorruptionError, InvalidLayoutError
-from sealwax.layouts.manifest import Checkpoint, Form, Item, Row, decode, digest, encode
+from sealwax.layouts.manifest import Checkpoint, Form, Item, Row, agrees, decode, digest, encode
 
 TEXT = st.text(max_size=5)
 SHAPES = st.lists(st.integers(0, 2**40), max_size=3).map(tuple)
@@ -24,7 +24,8 @@ FORMS = st.builds(
 ROWS = st.builds(
     Row, TEXT, TEXT, form=st.integers(-1, 9), chunks=st.lists(COUNTS, max_size=8), data=PLAIN
 )
-DIGESTS = st.dictionaries(TEXT, st.tuples(COUNTS, st.integers(0, 2**32 - 1)), max_size=2)
+SUMS = st.integers(0, 2**32 - 1)
+DIGESTS = st.dictionaries(TEXT, st.tuples(COUNTS, SUMS) | st.tuples(COUNTS, SUMS, SUMS), max_size=2)
 ITEMS = st.builds(
     Item,
     structure=PLAIN,
@@ -81,5 +82,26 @@ def test_a_newer_format_is_refused_whatever_else_it_holds() -> None:
     assert (caught.value.expected, caught.value.found) == ("format 1 or less", "format 2")
 
 
-def test_a_digest_is_size_and_checksum() -> None:
-    assert digest(b"123456789") == (9, 0xE3069283)
+def test_a_digest_is_size_and_two_checksums() -> None:
+    assert digest(b"123456789") == (9, 0xE3069283, 0xCBF43926)
+
+
+@given(first=st.binary(min_size=1), data=st.data())
+def test_a_digest_tells_records_apart_that_end_in_their_own_checksum(first: bytes, data) -> None:
+    """One checksum cannot: that of the whole is the same for all of them."""
+    size = len(first)
+    second = data.draw(st.binary(min_size=size, max_size=size).filter(lambda other: other != first))
+    one, other = (record + trailer(record) for record in (first, second))
+    assert crc32c(one) == crc32c(other)
+    assert digest(one) != digest(other)
+
+
+def test_a_digest_of_another_length_is_none() -> None:
+    body = b'{"format":1,"writer":"x","settings":{},"digests":{"f":[1]}}\n'
+    with pytest.raises(CorruptionError):
+        decode(body + b"%08x\n" % crc32c(body), Checkpoint, "/x")
+
+
+def test_the_oldest_manifests_have_one_checksum_of_each_file() -> None:
+    assert agrees((9, 0xE3069283), b"123456789")
+    assert not agrees((9, 0xE3069283), b"123456780")

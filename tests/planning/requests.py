@@ -14,6 +14,7 @@ from sealwax.planning.inventory import take_inventory
 from sealwax.planning.names import temporary
 from sealwax.planning.requests import SaveRequest, Site
 from sealwax.planning.save import plan_save
+from sealwax.planning.tree_item import TreeItem
 from sealwax.trees.flatten import flatten
 
 PATH = "/runs/a/7"
@@ -27,7 +28,8 @@ TAKEN = Site(entry=Entry.DIRECTORY, names=("_CHECKPOINT_METADATA",), token=TOKEN
 def request_for(tree: Any, options: Options | None = None, **parts: Any) -> SaveRequest:
     inventory, _ = take_inventory(flatten(tree).unwrap()).unwrap()
     options = Context().options if options is None else options
-    return SaveRequest(path=PATH, item="state", inventory=inventory, options=options, **parts)
+    item = TreeItem(name="state", inventory=inventory, options=options)
+    return SaveRequest(path=PATH, items=(item,), options=options, **parts)
 
 
 def planned(tree: Any, site: Site = FREE, options: Options | None = None, **parts: Any) -> Plan:

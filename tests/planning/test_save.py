@@ -240,7 +240,7 @@ def test_a_file_is_written_into_a_directory_that_is_there(drawn):
 def test_every_chunk_is_staged_and_written_once(drawn):
     request, site = drawn
     plan = plan_save(request, site).unwrap()
-    forms = request.inventory.arrays
+    forms = request.items[0].inventory.arrays
     wanted = collections.Counter(
         (leaf, shard, chunk)
         for leaf, form in enumerate(forms)
@@ -263,14 +263,14 @@ def test_bytes_are_those_of_the_arrays_and_memory_is_bounded(drawn):
     request, site = drawn
     plan = plan_save(request, site).unwrap()
     memory = request.options.memory
-    assert plan.bytes == sum(form.nbytes for form in request.inventory.arrays)
+    assert plan.bytes == sum(form.nbytes for form in request.items[0].inventory.arrays)
     assert plan.peak_host_bytes <= sum(step.holds for step in plan.steps)
     largest = max((step.holds for step in plan.steps), default=0)
     if memory.transfer_concurrent_bytes is not None:
         assert plan.peak_host_bytes <= max(memory.transfer_concurrent_bytes, largest)
     elif not request.background:
         assert plan.peak_host_bytes <= 8 * BATCH_BYTES
-    chunk = max((form.chunk_bytes for form in request.inventory.arrays), default=0)
+    chunk = max((form.chunk_bytes for form in request.items[0].inventory.arrays), default=0)
     limits = (BATCH_BYTES, memory.write_concurrent_bytes, memory.transfer_concurrent_bytes)
     most = max(chunk, min(limit or BATCH_BYTES for limit in limits))
     assert all(step.writes <= most for step in plan.steps)
@@ -399,19 +399,20 @@ save {PATH}
  8  write [tmp]/state/_SEALWAX and sync                       2 6
  9  write [tmp]/state/d/00000001 and sync                     2 6
 10  write [tmp]/state/manifest.ocdbt and sync                 2 6
-11  sync directory [tmp]/state/d                              0-10
-12  sync directory [tmp]/state                                0-11
-13  tell the time                                             12
-14  derive the checkpoint's files                             6 13
-15  write [tmp]/orbax.checkpoint and sync                     14
-16  write [tmp]/_CHECKPOINT_METADATA and sync                 14
-17  write [tmp]/_SEALWAX and sync                             14
-18  write [tmp]/commit_success.txt and sync                   14
-19  sync directory [tmp]                                      0-18
-20  derive that nothing is missing                            5-6
-21  seal: exchange [tmp] and {PATH}                        0-20
-22  sync directory /runs/a                                    21
-23  remove [tmp]                                              22"""
+11  sync directory [tmp]/state/d                              1-10
+12  sync directory [tmp]/state                                1-11
+13  derive the digest of the item                             6
+14  tell the time                                             1-13
+15  derive the checkpoint's files                             13-14
+16  write [tmp]/orbax.checkpoint and sync                     15
+17  write [tmp]/_CHECKPOINT_METADATA and sync                 15
+18  write [tmp]/_SEALWAX and sync                             15
+19  write [tmp]/commit_success.txt and sync                   15
+20  sync directory [tmp]                                      0-19
+21  derive that nothing is missing                            5-6
+22  seal: exchange [tmp] and {PATH}                        0-21
+23  sync directory /runs/a                                    22
+24  remove [tmp]                                              23"""
 
 
 def test_a_plan_is_printed_as_a_table():

@@ -13,7 +13,7 @@ import pytest
 import sealwax
 from sealwax import effects as e
 from sealwax.effect_handlers import Handler, inject, record
-from sealwax.errors import SealError
+from sealwax.errors import OptionValueError, SealError, StorageError
 from sealwax.runtime import handlers
 
 
@@ -270,3 +270,58 @@ async def test_inject_delays_without_blocking_others():
 async def test_inject_can_be_made_to_strike_once():
     handler = inject(lambda _: handler.hits == 0, error=BAD)
     assert await strike(handler, LOOK, LOOK) == [BAD, LOOK]
+
+
+@pytest.mark.parametrize(
+    ("how", "answers"),
+    [
+        ({"nth": 0}, [BAD, NOW, OTHER, LOOK]),
+        ({"nth": 1}, [LOOK, NOW, BAD, LOOK]),
+        ({"every": 1}, [BAD, NOW, BAD, BAD]),
+        ({"every": 2}, [BAD, NOW, OTHER, BAD]),
+        ({"every": 2, "nth": 1}, [LOOK, NOW, BAD, LOOK]),
+        ({"every": 1, "nth": 2}, [LOOK, NOW, OTHER, BAD]),
+    ],
+)
+async def test_inject_counts_those_that_fit(how, answers):
+    assert await strike(inject(e.Look, error=BAD, **how), LOOK, NOW, OTHER, LOOK) == answers
+
+
+async def test_inject_makes_errors_from_effects():
+    handler = inject((e.Look, e.Now), error=lambda effect: OSError(5, type(effect).__name__))
+    assert [error.strerror for error in await strike(handler, LOOK, NOW)] == ["Look", "Now"]
+
+
+@pytest.mark.parametrize("wrong", [{"nth": -1}, {"every": 0}])
+def test_inject_refuses_numbers_that_count_nothing(wrong):
+    with pytest.raises(OptionValueError):
+        inject(e.Look, **wrong)
+
+
+@pytest.mark.parametrize("files", [False, True], ids=["database", "files"])
+@pytest.mark.parametrize("kind", [e.WriteFile, e.WriteBatch, e.WriteChunks, e.WriteFiles])
+def test_inject_tears_a_write(tmp_path, kind, files):
+    """Half of the first file is there when the error comes; the undoing is kept from happening."""
+    data = np.arange(1000.0)
+    context = sealwax.Context().replace({"array.saving.use_ocdbt": not files})
+    torn = inject(kind, nth=0, error=lambda _: OSError(28, "full"), moment="during")
+    kept = inject(e.RemoveTree, error=lambda _: OSError(5, "bad"))
+    with record() as trace, kept, torn:
+        if (kind in (e.WriteChunks, e.WriteFiles)) != files and kind is not e.WriteFile:
+            sealwax.save(tmp_path / "c", {"w": data}, context=context)
+            assert torn.hits == 0
+            return
+        with pytest.raises(StorageError):
+            sealwax.save(tmp_path / "c", {"w": data}, context=context)
+    written = [x for x in trace.effects if isinstance(x, e.WriteFile | e.WriteFiles)]
+    assert any(not part.sync for part in written)
+    if kind in (e.WriteBatch, e.WriteChunks):
+        written = [p for p in tmp_path.rglob("*") if p.is_file() and p.stat().st_size == 4000]
+        assert [p.read_bytes() for p in written] == [data.tobytes()[:4000]]
+
+
+async def test_inject_strikes_before_what_it_cannot_tear():
+    trace = record()
+    with pytest.raises(OSError, match="bad"):
+        await handlers.perform(LOOK, (trace, inject(0, error=BAD, moment="during")), live)
+    assert trace.effects == []

@@ -20,7 +20,6 @@ from sealwax.effect_handlers import inject
 from sealwax.errors import OperationCancelledError, OperationTimeoutError, StorageError
 from sealwax.runtime import background
 from sealwax.runtime.background import Job
-from sealwax.runtime.meter import Meter
 from sealwax.runtime.response import AsyncResponse
 from tests.gates import eventually, gate, names, our_threads
 
@@ -33,7 +32,7 @@ class Work:
         self.undone = False
         self.outcome = outcome
         self.job = Job(self.run, "job", owed=False)
-        self.response = AsyncResponse(self.job, Meter())
+        self.response = AsyncResponse(self.job)
         self.job.start()
 
     async def run(self) -> object:

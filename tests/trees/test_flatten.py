@@ -205,3 +205,36 @@ def test_only_the_registry_imports_jax_and_only_when_called():
         }
         assert ("jax" in imports) is (file.name == "registry.py"), file.name
         assert "jax" not in {n.module for n in text.body if isinstance(n, ast.ImportFrom)}
+
+
+class Meddling(str):
+    """A key that changes its dict when the keys are put in order, as another thread might."""
+
+    act = None
+
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return str.__eq__(self, other)
+
+    def __lt__(self, other: str) -> bool:
+        if Meddling.act is not None:
+            Meddling.act()
+        return str.__lt__(self, other)
+
+
+@pytest.mark.parametrize("kind", [dict, lambda items: collections.defaultdict(int, items)])
+@pytest.mark.parametrize("change", ["clear", "grow"])
+def test_a_dict_that_changes_meanwhile_is_as_it_was(monkeypatch, kind, change):
+    tree = kind({Meddling(key): number for number, key in enumerate("cab")})
+    act = tree.clear if change == "clear" else lambda: tree.__setitem__(f"new {len(tree)}", 0)
+    monkeypatch.setattr(Meddling, "act", staticmethod(act))
+    assert [(leaf.name, leaf.value) for leaf in flat(tree).leaves] == [("a", 1), ("b", 2), ("c", 0)]
+
+
+@pytest.mark.parametrize("change", ["clear", "grow"])
+def test_a_list_that_changes_meanwhile_is_as_it_was(monkeypatch, change):
+    tree = [{Meddling("b"): 1, Meddling("a"): 0}, 2, 3]
+    act = tree.clear if change == "clear" else lambda: tree.append(9)
+    monkeypatch.setattr(Meddling, "act", staticmethod(act))
+    assert [leaf.name for leaf in flat(tree).leaves] == ["0.a", "0.b", "1", "2"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +17,6 @@ from sealwax.arrays.chunks import Chunk, chunks_of, pieces
 from sealwax.arrays.dtypes import Storage
 from sealwax.arrays.grid import is_row_range
 from sealwax.arrays.regions import Region
-from sealwax.effects import Slab
 
 PINNED = "pinned_host"
 """JAX's name for page-locked host memory."""
@@ -53,6 +51,7 @@ class Form:
       write_shape: Shape of what one process of many would write, where that is not a whole shard;
         chunks divide it too.
       pinned: Whether the data is brought to the host through pinned memory.
+      immutable: Whether nobody can change the data in place, as that of a JAX array.
       key_impl: Implementation of the PRNG keys, when the elements are key data.
       sharding: The sharding as Orbax records it, or ``None``.
     """
@@ -67,6 +66,7 @@ class Form:
     sharding: str | None = None
     write_shape: tuple[int, ...] | None = None
     pinned: bool = False
+    immutable: bool = False
 
     @functools.cached_property
     def nbytes(self) -> int:
@@ -98,15 +98,35 @@ class Form:
         """The chunks of each shard, in C order."""
         return tuple(tuple(chunks_of(s.region, self.chunk_shape)) for s in self.shards)
 
-    def slabs(self, leaf: int, limit: int) -> Iterator[tuple[Slab, int]]:
-        """Cuts the array into slabs of at most ``limit`` bytes, or one chunk, with their sizes."""
-        for number, chunks in enumerate(self.chunks):
-            for piece in pieces(len(chunks), self.chunk_bytes, limit):
-                yield Slab(leaf, number, piece.start, piece.stop), len(piece) * self.chunk_bytes
+    @functools.cached_property
+    def plain(self) -> bool:
+        """Whether the whole array is one run of bytes of host memory, as it will be stored."""
+        return self.on_host and self.rows and [shard.position for shard in self.shards] == [WHOLE]
+
+
+class Cut(NamedTuple):
+    """A run of chunks of one shard, ``first`` to ``last`` (exclusive), and its size in bytes."""
+
+    shard: int
+    first: int
+    last: int
+    nbytes: int
+
+
+@functools.lru_cache(maxsize=1024)
+def cuts(form: Form, limit: int) -> tuple[Cut, ...]:
+    """Cuts arrays of a form into runs of chunks of at most ``limit`` bytes, or of one chunk."""
+    return tuple(
+        [
+            Cut(number, piece.start, piece.stop, len(piece) * form.chunk_bytes)
+            for number, chunks in enumerate(form.chunks)
+            for piece in pieces(len(chunks), form.chunk_bytes, limit)
+        ]
+    )
 
 
 class Source(NamedTuple):
-    """A leaf's data and how to cut it; ``value`` is a ``jax.Array`` or a ``np.ndarray``."""
+    """A leaf's data, a ``jax.Array``, ``HostArray`` or ``np.ndarray``, and how to cut it."""
 
     value: Any
     form: Form

@@ -16,6 +16,7 @@ import numpy as np
 from returns.result import Failure, Result, Success
 
 from sealwax.arrays import dtypes, unsupported
+from sealwax.arrays.hostarrays import HostArray
 from sealwax.errors import UnsupportedLeafError
 
 
@@ -67,6 +68,8 @@ def classify(value: object) -> Verdict:
 
 def key_impl(keys: Any) -> str:
     """Full name of a typed key array's implementation, such as ``threefry2x32``."""
+    if isinstance(keys, HostArray):
+        return str(keys.key_impl)
     import jax
 
     return str(jax.random.key_impl(keys))
@@ -79,6 +82,8 @@ def _classifier(kind: type) -> Callable[[Any], Verdict]:
         return _refuse
     if jax is not None and issubclass(kind, jax.Array):
         return _classify_jax
+    if issubclass(kind, HostArray):
+        return _classify_host
     if issubclass(kind, (np.ndarray, np.generic)):
         return _numpy_classifier(cast(type, kind))
     if issubclass(kind, enum.Enum):
@@ -117,6 +122,12 @@ def _classify_jax(value: Any) -> Verdict:
     if dtypes.find_storage(value.dtype) is not None:
         return _JAX_ARRAY
     return _JAX_KEY if _is_key(value) else _refuse(value)
+
+
+def _classify_host(value: HostArray) -> Verdict:
+    if value.key_impl is not None:
+        return _JAX_KEY
+    return _EMPTY_ARRAY if 0 in value.shape else _JAX_ARRAY
 
 
 def _is_key(value: Any) -> bool:

@@ -33,7 +33,10 @@ _BY_TYPE: tuple[tuple[tuple[type, ...], str, str], ...] = (
     (
         (enum.Enum,),
         "A member of an enumeration cannot be stored as one",
-        "Save `value.name` or `value.value`.",
+        (
+            "Save `value.name` or `value.value`, or register "
+            "`sealwax.handlers.enum_handler(type(value))` in ctx.pytree.leaf_handlers."
+        ),
     ),
     (
         (type,),
@@ -115,10 +118,16 @@ def explain(value: object) -> UnsupportedLeafError:
 
 def _advice(value: object) -> str:
     if dataclasses.is_dataclass(value):
-        return "Register its class with `jax.tree_util.register_dataclass`, or save a dict."
+        return (
+            "Register its class with `jax.tree_util.register_dataclass`, or register a "
+            "`sealwax.handlers.LeafHandler` for it in ctx.pytree.leaf_handlers."
+        )
     if hasattr(value, "__array__"):
         return "Convert it with `np.asarray(value)`."
-    return "Convert it, or register its class as a pytree with `jax.tree_util`."
+    return (
+        "Convert it, register its class as a pytree with `jax.tree_util`, or register a "
+        "`sealwax.handlers.LeafHandler` for it in ctx.pytree.leaf_handlers."
+    )
 
 
 def _explain_jax(value: Any) -> UnsupportedLeafError | None:

@@ -51,6 +51,7 @@ class ZarrArray:
       dtype: The dtype; for a carried one the true one.
       codec: How chunks are encoded; ``None`` if in a way that only TensorStore decodes.
       format: Version of Zarr; a chunk of version 3 with a codec ends in a CRC-32C.
+      checksummed: Whether each chunk, or each part of one, carries a CRC-32C.
     """
 
     shape: _Shape
@@ -58,6 +59,7 @@ class ZarrArray:
     dtype: _DType
     codec: Codec | None
     format: ZarrFormat
+    checksummed: bool = False
 
 
 def metadata_key(name: str, format: ZarrFormat = ZarrFormat.V3) -> str:
@@ -154,6 +156,7 @@ def parse_zarr3(data: bytes) -> ZarrArray:
         attributes: dict[str, Any] = parsed.get("attributes") or {}
         logical = str(attributes.get(_LOGICAL_NAME, name))
         codec = _recognise(parsed["codecs"]) if _is_default_grid(parsed) else None
+        checksummed = _has_checksum(parsed["codecs"])
     except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise _unreadable("zarr.json") from error
     return ZarrArray(
@@ -162,6 +165,7 @@ def parse_zarr3(data: bytes) -> ZarrArray:
         dtype=dtypes.from_name(logical),
         codec=codec,
         format=ZarrFormat.V3,
+        checksummed=checksummed,
     )
 
 
@@ -213,6 +217,14 @@ def _recognise(codecs: list[dict[str, Any]]) -> Codec | None:
             return Codec.ZSTD
         case _:
             return None
+
+
+def _has_checksum(codecs: list[dict[str, Any]]) -> bool:
+    return any(
+        codec["name"] == "crc32c"
+        or _has_checksum(codec.get("configuration", {}).get("codecs", []))  # of shards
+        for codec in codecs
+    )
 
 
 def _is_default_grid(parsed: dict[str, Any]) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 from sealwax.effects.vocabulary import (
@@ -24,6 +25,8 @@ from sealwax.effects.wording import count, sentence, size
 SOURCES = -1
 """The step number that stands for what the operation was called with."""
 
+_MANY = 4096
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
@@ -36,7 +39,10 @@ class Step:
       writes: Bytes that reach storage.
       reads: Bytes that are read from storage.
       holds: Bytes of host memory that the result keeps until its last user is done.
+      keeps: Bytes of host memory that become part of what the operation returns.
       staging: Whether the caller must wait for this step before it may go on.
+      item: The checkpointable that it is for, where the operation has several.
+      leaves: The names of the leaves that its slabs count, where they are not the plan's.
     """
 
     number: int
@@ -45,7 +51,10 @@ class Step:
     writes: int = 0
     reads: int = 0
     holds: int = 0
+    keeps: int = 0
     staging: bool = False
+    item: str | None = None
+    leaves: tuple[str, ...] = ()
 
     @property
     def needs(self) -> frozenset[int]:
@@ -53,10 +62,20 @@ class Step:
         return frozenset(self.after) | {n for n in uses(self.effect) if n != SOURCES}
 
 
+@functools.cache
+def later_fields(kind: type) -> tuple[str, ...]:
+    """The fields of an effect that may hold results of earlier steps.
+
+    The others, some of which have an item for each leaf, need not be looked through.
+    """
+    fields = dataclasses.fields(kind)
+    return tuple([f.name for f in fields if not isinstance(f.type, str) or "Later[" in f.type])
+
+
 def uses(effect: Effect) -> Iterator[int]:
     """The numbers of the steps whose results an effect contains."""
-    for field in dataclasses.fields(effect):
-        value: object = getattr(effect, field.name)
+    for name in later_fields(type(effect)):
+        value: object = getattr(effect, name)
         items = cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,)
         for item in items:
             if isinstance(item, From):
@@ -105,13 +124,20 @@ class Plan:
         """The most host memory that the operation will hold, beside what it was given.
 
         Results are held from the step that makes them to the last one that uses them; within a
-        byte budget the rest waits.
+        byte budget the rest waits. What a load returns in host memory is part of it. Up to four
+        threads work on one chunk each beside it; compressing one takes about three times its size.
         """
-        held = sum(step.holds for step in self.steps)
+        kept = sum(step.keeps for step in self.steps)
+        sizes = [step.holds for step in self.steps if step.holds]
         if self.host_budget is None:
-            return held
-        largest = max((step.holds for step in self.steps), default=0)
-        return min(held, max(self.host_budget, largest))
+            return sum(sizes) + kept
+        # What is larger than the budget is held alone.
+        largest = max(sizes, default=0)
+        return max(largest, _most_within(sizes, self.host_budget)) + kept
+
+    def sentence(self, step: Step) -> str:
+        """What a step does, in a few words."""
+        return sentence(step.effect, step.leaves or self.names)
 
     def leaves_of(self, step: Step) -> tuple[str, ...]:
         """The names of the leaves whose data a step moves."""
@@ -122,7 +148,8 @@ class Plan:
                 | WriteBatch(slabs=slabs)
                 | WriteChunks(slabs=slabs)
             ):
-                return tuple(dict.fromkeys(self.names[slab.leaf] for slab in slabs))
+                known = step.leaves or self.names
+                return tuple(dict.fromkeys(known[slab.leaf] for slab in slabs))
             case ReadBatch(leaves=leaves) | ReadRegions(leaves=leaves):
                 return leaves
             case Place(arrays=arrays):
@@ -132,6 +159,18 @@ class Plan:
 
     def __str__(self) -> str:
         return table(self)
+
+
+def _most_within(sizes: Sequence[int], budget: int) -> int:
+    """The most bytes of some of these sizes together that a budget allows."""
+    if sum(sizes) <= budget:
+        return sum(sizes)
+    sums = {0}
+    for nbytes in sizes:
+        sums |= {total + nbytes for total in sums if total + nbytes <= budget}
+        if len(sums) > _MANY:
+            return budget  # Of so many some come close.
+    return max(sums)
 
 
 def table(plan: Plan, limit: int = 40) -> str:
@@ -161,7 +200,8 @@ _SHORT = "[tmp]"
 
 def _row(step: Step, plan: Plan, temporary: str | None) -> tuple[str, str, str, str]:
     amount = step.writes + step.reads
-    what = sentence(step.effect, plan.names)
+    sealing = "seal: " if temporary and step.number == plan.seal else ""
+    what = sealing + plan.sentence(step)
     return (
         str(step.number),
         what.replace(temporary, _SHORT) if temporary else what,

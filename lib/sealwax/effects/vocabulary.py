@@ -12,22 +12,15 @@ import dataclasses
 import enum
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-T = TypeVar("T")
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class From(Generic[T]):
-    """The result of an earlier step of the plan, or the part of it that has a name."""
-
-    step: int
-    part: str | None = None
-
-
-Later: TypeAlias = T | From[T]
+from sealwax.effects.checks import CheckArrays, CheckExtents
+from sealwax.effects.handling import DigestTree, HandlerEffect
+from sealwax.effects.later import From as From
+from sealwax.effects.later import Later as Later
+from sealwax.effects.parts import Hold, LinkFiles, MergeDatabases, ReadMatching
 
 
 class Entry(enum.Enum):
@@ -70,6 +63,7 @@ class Fetch(NamedTuple):
     when it is stored as it is, and 0 when it is compressed. ``source`` and
     ``destination`` select the part of the chunk and of the target that correspond; both are
     ``None`` when the payload is a contiguous run that starts at byte ``start`` of the target.
+    ``chunk`` is its place in the grid, empty for the only one of an array.
     """
 
     target: int
@@ -83,6 +77,7 @@ class Fetch(NamedTuple):
     chunk_shape: tuple[int, ...] = ()
     source: tuple[slice, ...] | None = None
     destination: tuple[slice, ...] | None = None
+    chunk: tuple[int, ...] = ()
 
 
 class Buffer(NamedTuple):
@@ -110,6 +105,20 @@ class Look:
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ListDirectory:
     """The names in the directory ``path``, sorted."""
+
+    path: str
+
+
+class Present(NamedTuple):
+    """What a name in a directory stands for; a symbolic link for what it leads to."""
+
+    entry: Entry
+    nbytes: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ListTree:
+    """All that is below the directory ``path``: a ``Present`` for each name relative to it."""
 
     path: str
 
@@ -202,6 +211,21 @@ class Exchange:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Replace:
+    """The file ``source`` takes the place of the file ``target`` in one step."""
+
+    source: str
+    target: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveFile:
+    """A file is removed; one that is gone already is fine."""
+
+    path: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveTree:
     """A directory and everything below it is removed.
 
@@ -224,6 +248,7 @@ class Stage:
     leaves: Later[Sequence[Any]]
     copy: bool
     nbytes: int
+    names: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,7 +323,10 @@ class ReadBatch:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ReadRegions:
-    """Reads regions of foreign arrays into buffers, through the driver that knows them."""
+    """Reads regions of foreign arrays into buffers, through the driver that knows them.
+
+    At most ``piece`` bytes are read at once, or one row of chunks where that is more.
+    """
 
     directory: str
     database: bool
@@ -309,6 +337,7 @@ class ReadRegions:
     buffers: Later[Sequence[np.ndarray[Any, Any]]]
     fill_missing: bool
     nbytes: int
+    piece: int = 16 << 20
 
 
 class Placement(NamedTuple):
@@ -347,13 +376,16 @@ class Derive:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A function of the user's."""
+    """A function of the user's, called with ``inputs``."""
 
     name: str
-    function: Callable[[], object]
+    function: Callable[..., object]
+    inputs: tuple[Later[Any], ...] = ()
 
 
-Observation: TypeAlias = Look | ListDirectory | ReadFile | Now | Token | ReadEntries
+Observation: TypeAlias = (
+    Look | ListDirectory | ListTree | ReadFile | ReadMatching | Now | Token | ReadEntries
+)
 FileEffect: TypeAlias = (
     MakeDirectory
     | WriteFile
@@ -362,9 +394,23 @@ FileEffect: TypeAlias = (
     | SyncTree
     | Rename
     | Exchange
+    | Replace
+    | RemoveFile
     | RemoveTree
+    | DigestTree
+    | LinkFiles
 )
 DataEffect: TypeAlias = (
-    Stage | Probe | WriteBatch | WriteChunks | Allocate | ReadBatch | ReadRegions | Place
+    Stage
+    | Probe
+    | WriteBatch
+    | WriteChunks
+    | MergeDatabases
+    | Allocate
+    | ReadBatch
+    | ReadRegions
+    | CheckExtents
+    | CheckArrays
+    | Place
 )
-Effect: TypeAlias = Observation | FileEffect | DataEffect | Derive | Call
+Effect: TypeAlias = Observation | FileEffect | DataEffect | HandlerEffect | Hold | Derive | Call

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
+from sealwax.effects import handling as h
 from sealwax.effects import vocabulary as v
 
 
@@ -32,6 +33,41 @@ def sentence(effect: v.Effect, names: Sequence[str] = ()) -> str:
             return f"call {name}"
         case v.Derive(name=name):
             return f"derive {name}"
+        case v.Hold(path=path):
+            return f"wait until nobody else uses {path}"
+        case h.BeginSave() | h.FinishSave() | h.RunLoad() | h.RunMetadata():
+            return _handler_sentence(effect)
+        case (
+            v.Look()
+            | v.ListDirectory()
+            | v.ListTree()
+            | v.ReadFile()
+            | v.ReadMatching()
+            | v.Now()
+            | v.Token()
+            | v.ReadEntries()
+        ):
+            return _looking_sentence(effect)
+        case (
+            v.Stage()
+            | v.Probe()
+            | v.WriteBatch()
+            | v.WriteChunks()
+            | v.MergeDatabases()
+            | v.Allocate()
+            | v.ReadBatch()
+            | v.ReadRegions()
+            | v.CheckExtents()
+            | v.CheckArrays()
+            | v.Place()
+        ):
+            return _data_sentence(effect, names)
+        case _:
+            return _file_sentence(effect)
+
+
+def _file_sentence(effect: v.FileEffect) -> str:
+    match effect:
         case v.MakeDirectory(path=path):
             return f"make directory {path}"
         case v.WriteFile(path=path, sync=sync):
@@ -43,15 +79,33 @@ def sentence(effect: v.Effect, names: Sequence[str] = ()) -> str:
         case v.SyncTree(path=path):
             return f"sync directory {path} and all below it"
         case v.Rename(source=source, target=target):
-            return f"seal: rename {source} to {target}"
+            return f"rename {source} to {target}"
         case v.Exchange(first=first, second=second):
-            return f"seal: exchange {first} and {second}"
-        case v.RemoveTree(path=path):
+            return f"exchange {first} and {second}"
+        case v.Replace(source=source, target=target):
+            return f"replace {target} by {source}"
+        case v.RemoveFile(path=path) | v.RemoveTree(path=path):
             return f"remove {path}"
-        case v.Look() | v.ListDirectory() | v.ReadFile() | v.Now() | v.Token() | v.ReadEntries():
-            return _looking_sentence(effect)
+        case h.DigestTree(path=path, sync=sync):
+            return f"take the checksums of the files in {path}" + (" and sync them" if sync else "")
+        case v.LinkFiles(source=source, target=target, links=links):
+            return f"link {count(len(links), 'file')} below {source} to {target}"
         case _:
-            return _data_sentence(effect, names)
+            assert_never(effect)
+
+
+def _handler_sentence(effect: h.HandlerEffect) -> str:
+    match effect:
+        case h.BeginSave(path=path, handler=handler):
+            return f"let {type(handler).__name__} begin to save into {path}"
+        case h.FinishSave(path=path):
+            return f"let the handler finish its save into {path}"
+        case h.RunLoad(path=path, handler=handler):
+            return f"let {type(handler).__name__} load from {path}"
+        case h.RunMetadata(path=path, handler=handler):
+            return f"let {type(handler).__name__} look at {path}"
+        case _:
+            assert_never(effect)
 
 
 def _looking_sentence(effect: v.Observation) -> str:
@@ -60,8 +114,12 @@ def _looking_sentence(effect: v.Observation) -> str:
             return f"look at {path}"
         case v.ListDirectory(path=path):
             return f"list {path}"
+        case v.ListTree(path=path):
+            return f"list all below {path}"
         case v.ReadFile(path=path):
             return f"read {path}"
+        case v.ReadMatching(path=path):
+            return f"read what describes the parts in {path}"
         case v.Now():
             return "tell the time"
         case v.Token():
@@ -82,12 +140,18 @@ def _data_sentence(effect: v.DataEffect, names: Sequence[str]) -> str:
             return f"write {_leaves(slabs, names)} to {path}" + (" and sync" if sync else "")
         case v.WriteChunks(directory=path, slabs=slabs, sync=sync):
             return f"write {_leaves(slabs, names)} below {path}" + (" and sync" if sync else "")
+        case v.MergeDatabases(directory=path, parts=parts):
+            return f"merge {count(len(parts), 'database')} in {path}"
         case v.Allocate(buffers=buffers):
             return f"allocate {count(len(buffers), 'buffer')}"
         case v.ReadBatch(directory=path, fetches=fetches):
             return f"read {count(len(fetches), 'chunk')} from {path}"
         case v.ReadRegions(directory=path, leaves=leaves):
             return f"read {count(len(leaves), 'array')} from {path}"
+        case v.CheckExtents(directory=path, extents=extents):
+            return f"check {count(len(extents), 'range')} of files in {path}"
+        case v.CheckArrays(directory=path, arrays=arrays):
+            return f"read through {count(len(arrays), 'array')} in {path}"
         case v.Place(arrays=arrays):
             return f"put {count(len(arrays), 'array')} on devices"
         case _:

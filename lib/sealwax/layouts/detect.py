@@ -11,11 +11,13 @@ from returns.result import Failure, Result, Success
 from sealwax.effects import Entry
 from sealwax.errors import (
     CheckpointNotFoundError,
+    DeletionInProgressError,
     InvalidLayoutError,
     InvalidPathError,
     SealwaxError,
 )
 from sealwax.layouts import manifest, orbax
+from sealwax.layouts.deletion import Record
 
 MARKERS = frozenset(
     {orbax.INDICATOR, orbax.CHECKPOINT_METADATA, orbax.TREE_METADATA, manifest.NAME}
@@ -33,6 +35,7 @@ class Found:
       names: What is in the directory.
       items: For each directory in it, what is in there.
       above: What is beside it.
+      deletion: The record of an unfinished deletion of an item, or what is wrong with it.
     """
 
     path: str
@@ -42,6 +45,16 @@ class Found:
         default_factory=dict[str, tuple[str, ...]]
     )
     above: tuple[str, ...] = ()
+    deletion: Result[Record, SealwaxError] | None = None
+
+    @property
+    def deleting(self) -> str | None:
+        """The item that is being deleted, and no longer counts."""
+        return None if self.deletion is None else self.deletion.map(_item).value_or(None)
+
+
+def _item(record: Record) -> str:
+    return record.item
 
 
 def has_marker(names: Iterable[str]) -> bool:
@@ -74,7 +87,7 @@ def choose_item(found: Found, wanted: object) -> Result[str, SealwaxError]:
     Returns:
       The item's name, empty for a flat checkpoint; else an error that says what is there instead.
     """
-    problem = _not_a_checkpoint(found)
+    problem = why_not(found) or why_not_item(found, wanted)
     if problem is not None:
         return Failure(problem)
     trees = trees_in(found)
@@ -111,6 +124,7 @@ def trees_in(found: Found) -> list[str]:
         name
         for name, inside in found.items.items()
         if name not in orbax.RESERVED
+        and name != found.deleting
         and not (bare and name.isdecimal())
         and not {orbax.TREE_METADATA, manifest.NAME}.isdisjoint(inside)
         # A directory with these is a checkpoint of its own.
@@ -119,7 +133,26 @@ def trees_in(found: Found) -> list[str]:
     return sorted(trees, key=lambda name: (name != orbax.DEFAULT_ITEM, name))
 
 
-def _not_a_checkpoint(found: Found) -> SealwaxError | None:
+def why_not_item(found: Found, wanted: object) -> SealwaxError | None:
+    """Why an unfinished deletion stands in the way of reading an item, if it does."""
+    if found.deletion is None:
+        return None
+    if found.deleting is None:
+        return found.deletion.failure()
+    return still_deleting(found.path, found.deleting) if wanted == found.deleting else None
+
+
+def still_deleting(path: str, item: str) -> DeletionInProgressError:
+    """The error for whoever wants an item whose deletion was begun."""
+    return DeletionInProgressError(
+        f"The checkpointable {item!r} is being deleted",
+        path=path,
+        hint=f"Finish it with delete(path, checkpointable_name={item!r}).",
+    )
+
+
+def why_not(found: Found, verb: str = "Load") -> SealwaxError | None:
+    """Why what is at the path is not a checkpoint that could be loaded, or whatever the verb is."""
     match found.entry:
         case None:
             return _nothing(found)
@@ -135,14 +168,14 @@ def _not_a_checkpoint(found: Found) -> SealwaxError | None:
         return InvalidLayoutError(
             "This is a checkpoint that was not finished",
             path=found.path,
-            hint="Load another one; the next save to the same place removes what sealwax left.",
+            hint=f"{verb} another one; the next save to the same place removes what sealwax left.",
         )
     if _inside(found):
         parent, _, item = found.path.rpartition("/")
         return InvalidLayoutError(
             "This is an item inside a checkpoint, not a checkpoint",
             path=found.path,
-            hint=f"Load {parent!r} with checkpointable_name={item!r}.",
+            hint=f"{verb} {parent!r} with checkpointable_name={item!r}.",
         )
     steps = [name for name, inside in found.items.items() if not MARKERS.isdisjoint(inside)]
     steps.sort(key=lambda name: (len(name), name))  # As numbers are sorted, where they are that.
@@ -153,7 +186,7 @@ def _not_a_checkpoint(found: Found) -> SealwaxError | None:
             return InvalidLayoutError(
                 f"This directory is not a checkpoint but holds {held}",
                 path=found.path,
-                hint=f"Load one of them, by its path: {shown}"
+                hint=f"{verb} one of them, by its path: {shown}"
                 + (f" and {len(steps) - _SHOWN} earlier ones." if len(steps) > _SHOWN else "."),
             )
         return InvalidLayoutError(

@@ -8,7 +8,8 @@ manifest that was cut or changed is noticed at any byte.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import zlib
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -19,8 +20,12 @@ from sealwax.layouts.orbax import DAMAGED
 NAME = "_SEALWAX"
 VERSION = 1
 
-Digest = tuple[int, int]
-"""Size in bytes and CRC-32C of a file."""
+Digest: TypeAlias = Annotated[tuple[int, ...], msgspec.Meta(min_length=2, max_length=3)]
+"""Size in bytes, CRC-32C and CRC-32 of a file; the last is not there in the oldest manifests.
+
+The files of an OCDBT database are made of records that end in their own CRC-32C, and for such a
+file that of the whole says nothing but its size: any other one of that size has the same.
+"""
 
 
 class Form(msgspec.Struct, array_like=True, frozen=True):
@@ -54,6 +59,26 @@ class Row(msgspec.Struct, array_like=True, frozen=True):
     data: Any = None
 
 
+class Composite(msgspec.Struct, array_like=True, frozen=True):
+    """A leaf that a leaf handler took apart into rows.
+
+    Attributes:
+      first: The number of its first row.
+      count: How many rows it has.
+      depth: How many keys lead to it.
+      type_name: What the handler calls its type.
+      data: The plain data beside the rows, as JSON, and the notes on that; see ``json_codec``.
+      notes: The notes.
+    """
+
+    first: int
+    count: int
+    depth: int
+    type_name: str
+    data: str | None = None
+    notes: str | None = None
+
+
 class Item(msgspec.Struct, frozen=True, kw_only=True):
     """The manifest of one item.
 
@@ -63,8 +88,9 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
       forms: The forms that rows refer to.
       rows: The leaves, in the order of the structure.
       files: The data files that chunks refer to, by number.
-      digests: Size and checksum of the item's other files.
+      digests: Size and checksums of the item's other files.
       zarr: Version of Zarr; in version 3 each chunk ends in its checksum.
+      composites: The leaves that were taken apart, in order; absent where none was.
     """
 
     format: int = VERSION
@@ -74,6 +100,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     files: list[str]
     digests: dict[str, Digest]
     zarr: int = 3
+    composites: list[Composite] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,21 +110,32 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
       format: Version of this format.
       writer: Name and version of the writer.
       settings: The plain-data part of the settings that wrote it.
-      digests: Size and checksum of its metadata files, by path below the checkpoint.
+      digests: Size and checksums of its metadata files, by path below the checkpoint.
+      parts: The parts of which it was put together; absent where it was saved as a whole.
     """
 
     format: int = VERSION
     writer: str
     settings: dict[str, Any]
     digests: dict[str, Digest]
+    parts: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 _T = TypeVar("_T", Item, Checkpoint)
 
 
 def digest(data: bytes) -> Digest:
-    """Size and checksum of a file's content."""
-    return len(data), crc32c(data)
+    """Size and checksums of a file's content."""
+    return len(data), crc32c(data), zlib.crc32(data)
+
+
+def agrees(recorded: Digest, data: bytes) -> bool:
+    """Whether a file has the content that a digest was made of.
+
+    >>> agrees(digest(b"data"), b"data"), agrees(digest(b"data"), b"date")
+    (True, False)
+    """
+    return tuple(recorded) == digest(data)[: len(recorded)]
 
 
 def encode(manifest: Item | Checkpoint) -> bytes:

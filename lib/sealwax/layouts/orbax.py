@@ -24,13 +24,12 @@ PROCESS = "process_"
 PROCESS_METADATA = "array_metadatas/process_0"
 DATABASE = "manifest.ocdbt"
 DATA = "d"
+OWN_DATABASE = "ocdbt.process_0"
 TEMPORARY = ".orbax-checkpoint-tmp"
 DEFAULT_ITEM = "state"
 AUTO = "AUTO"
 DAMAGED = "The checkpoint is damaged: load an earlier one, or restore this file from a copy."
 RESERVED = frozenset({"metrics", AUTO, DELETION})
-
-PYTREE_HANDLER = "orbax.checkpoint.experimental.v1._src.handlers.pytree_handler.PyTreeHandler"
 
 
 def data_file(number: int) -> str:
@@ -107,6 +106,15 @@ def parse(data: bytes, path: str) -> dict[str, Any]:
             hint=DAMAGED,
         )
     return cast("dict[str, Any]", found)
+
+
+def parse_or_nothing(data: bytes) -> dict[str, Any]:
+    """A JSON object, as Orbax reads it here: what cannot be read says nothing."""
+    try:
+        found: object = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
 _JSON_WORDS: dict[type, str] = {

@@ -9,10 +9,24 @@ from sealwax.effects import Derive, Effect, From, Step
 
 
 class Builder:
-    """Numbers the steps of a plan as they are added."""
+    """Numbers the steps of a plan as they are added.
+
+    Attributes:
+      steps: The steps so far.
+      item: The checkpointable that the next ones are for.
+      leaves: The names of its leaves, as slabs count them.
+    """
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
+        self.item: str | None = None
+        self.leaves: tuple[str, ...] = ()
+
+    def within(self, item: str | None, leaves: tuple[str, ...] = ()) -> Builder:
+        """A builder that adds to the same plan, for one checkpointable."""
+        made = Builder()
+        made.steps, made.item, made.leaves = self.steps, item, leaves
+        return made
 
     def add(
         self,
@@ -22,6 +36,7 @@ class Builder:
         writes: int = 0,
         reads: int = 0,
         holds: int = 0,
+        keeps: int = 0,
         staging: bool = False,
     ) -> int:
         """Adds a step and returns its number."""
@@ -32,16 +47,25 @@ class Builder:
             writes=writes,
             reads=reads,
             holds=holds,
+            keeps=keeps,
             staging=staging,
+            item=self.item,
+            leaves=self.leaves,
         )
         self.steps.append(step)
         return step.number
 
     def derive(
-        self, name: str, function: Callable[..., Any], *inputs: Any, after: Iterable[int] = ()
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *inputs: Any,
+        after: Iterable[int] = (),
+        keeps: int = 0,
     ) -> int:
         """Adds a pure step; its inputs may be ``From`` earlier ones."""
-        return self.add(Derive(name=name, function=function, inputs=inputs), after=after)
+        effect = Derive(name=name, function=function, inputs=inputs)
+        return self.add(effect, after=after, keeps=keeps)
 
 
 def result(step: int, part: str | None = None) -> From[Any]:

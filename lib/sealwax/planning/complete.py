@@ -16,7 +16,11 @@ from sealwax.planning.store import Store, zarr_format
 
 
 def check(
-    inventory: Inventory, saving: ArrayOptions.Saving, store: Store, files: Mapping[str, bytes]
+    inventory: Inventory,
+    saving: ArrayOptions.Saving,
+    store: Store,
+    files: Mapping[str, bytes],
+    database: str = "",
 ) -> None:
     """Finds the metadata and every chunk of every array, or says which of them is not there.
 
@@ -27,6 +31,7 @@ def check(
       saving: How it was written.
       store: What writing it came to.
       files: The content of the files that describe it.
+      database: Where the database is among these.
 
     Raises:
       InternalError: Something is missing, or is not what it should be.
@@ -36,7 +41,7 @@ def check(
     _check_forms(inventory, store, zarr_format(saving))
     if not saving.use_ocdbt:
         return
-    found = _decode(files)
+    found = _decode({name.removeprefix(database): data for name, data in files.items()})
     if found != {key.encode(): value for key, value in store.entries}:
         lost = next((key for key, value in store.entries if found.get(key.encode()) != value), None)
         raise _unsealed(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
+import msgspec
 import numpy as np
 from returns.result import Failure, Result, Success
 
@@ -16,9 +17,11 @@ from sealwax.arrays.leafkinds import LeafKind
 from sealwax.arrays.zarr import Codec, ZarrFormat, parse_zarr2, parse_zarr3
 from sealwax.errors import CorruptionError, InternalError, SealwaxError
 from sealwax.layouts import manifest, orbax
+from sealwax.leaf_handlers import LeafHandler
 from sealwax.planning import names
 from sealwax.planning.soundness import check_chunks, count_chunks, wrong_keys
 from sealwax.trees.build import build
+from sealwax.trees.keys import Path
 from sealwax.trees.keys import name as name_of
 from sealwax.trees.paths import paths
 from sealwax.trees.records import Entry
@@ -26,8 +29,7 @@ from sealwax.trees.structure import EmptyKind, PyTree, Structure, rebuild
 from sealwax.trees.structure_json import from_json
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Native:
+class Native(NamedTuple):
     """Chunks that lie in data files as sealwax wrote them.
 
     ``chunks`` has a file number, offset, length and checksum for each chunk, in C order.
@@ -37,16 +39,15 @@ class Native:
     codec: Codec
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Foreign:
+class Foreign(NamedTuple):
     """An array that only TensorStore's driver of this name is sure to read; its place there."""
 
     driver: str
     key: str
+    checksummed: bool = False
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class StoredArray:
+class StoredArray(NamedTuple):
     """An array in a checkpoint: its shape, dtype and chunks, and where they lie."""
 
     shape: tuple[int, ...]
@@ -63,8 +64,7 @@ class StoredArray:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class StoredLeaf:
+class StoredLeaf(NamedTuple):
     """A leaf in a checkpoint: an array, or a value that the metadata holds itself.
 
     Attributes:
@@ -73,6 +73,7 @@ class StoredLeaf:
       array: The array, if it is one.
       data: The value, or the record of it, if it is none.
       damage: Why it cannot be loaded. The others can all the same.
+      parts: What it is put together from, where a leaf handler took it apart.
     """
 
     entry: Entry
@@ -80,6 +81,26 @@ class StoredLeaf:
     array: StoredArray | None = None
     data: Any = None
     damage: SealwaxError | None = None
+    parts: Parts | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a leaf is put together from.
+
+    Attributes:
+      type_name: What its handler calls its type.
+      handler: The handler; ``None`` where none is registered.
+      data: The plain data beside the leaves.
+      structure: The small tree.
+      leaves: The leaves of that.
+    """
+
+    type_name: str
+    handler: LeafHandler | None
+    data: Any
+    structure: Structure
+    leaves: tuple[StoredLeaf, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +115,7 @@ class Contents:
       database: Whether foreign arrays lie in one OCDBT database.
       trailer: Bytes of the checksum that follows each native chunk.
       rich: Whether trees have named tuples where there were some, and no dicts in their place.
+      composites: Which leaves are parts of others, and have not been put together again.
     """
 
     directory: str
@@ -103,6 +125,7 @@ class Contents:
     database: bool = True
     trailer: int = ZarrFormat.V3.trailer
     rich: bool = False
+    composites: tuple[manifest.Composite, ...] = ()
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -146,11 +169,12 @@ def _from_rows(
         trailer = ZarrFormat(item.zarr).trailer
         forms = [_stored_form(form) for form in item.forms]
         counts = [count_chunks(form) for form in item.forms]
-        for row in item.rows:
-            check_chunks(row, counts, len(item.files))
+        check_chunks(item.rows, counts, len(item.files))
         leaves = tuple(
-            _from_row(row, path, forms)
-            for row, path in zip(item.rows, paths(structure), strict=True)
+            [
+                _from_row(row, path, forms)
+                for row, path in zip(item.rows, paths(structure), strict=True)
+            ]
         )
     except (ValueError, IndexError, KeyError) as error:
         failure = CorruptionError(
@@ -166,6 +190,7 @@ def _from_rows(
             structure=structure,
             files=tuple(item.files),
             trailer=trailer,
+            composites=() if item.composites is msgspec.UNSET else tuple(item.composites),
         )
     )
 
@@ -182,23 +207,23 @@ def _stored_form(form: manifest.Form) -> StoredArray:
     )
 
 
-def _from_row(row: manifest.Row, path: Any, forms: Sequence[StoredArray]) -> StoredLeaf:
-    kind = LeafKind(row.kind)
+def _from_row(row: manifest.Row, path: Path, forms: Sequence[StoredArray]) -> StoredLeaf:
+    kind, number = _KIND_OF[row.kind], row.form
     if kind is LeafKind.EMPTY_ARRAY:
         return _without_elements(row, path)
-    if row.form < 0:
+    if number < 0:
         empty = kind is LeafKind.EMPTY_NODE
         value_type: str = EmptyKind(row.data).value if empty else kind.value
         return StoredLeaf(entry=Entry(path, value_type, empty), kind=kind, data=row.data)
-    form = forms[row.form]
-    codec = form.place.codec if isinstance(form.place, Native) else Codec.RAW
-    array = dataclasses.replace(form, place=Native(chunks=row.chunks, codec=codec))
-    entry = Entry(path, kind.value, write_shape=form.write_shape)
-    damage = wrong_keys(form.key_impl, form.shape, form.dtype)
-    return StoredLeaf(entry=entry, kind=kind, array=array, damage=damage)
+    shape, dtype, chunk_shape, place, key_impl, sharding, written = forms[number]
+    native = Native(row.chunks, place.codec if isinstance(place, Native) else Codec.RAW)
+    array = StoredArray(shape, dtype, chunk_shape, native, key_impl, sharding, written)
+    entry = Entry(path, row.kind, False, written)
+    damage = None if key_impl is None else wrong_keys(key_impl, shape, dtype)
+    return StoredLeaf(entry, kind, array, None, damage)
 
 
-def _without_elements(row: manifest.Row, path: Any) -> StoredLeaf:
+def _without_elements(row: manifest.Row, path: Path) -> StoredLeaf:
     """An array like any other, but of no chunks, so that nothing is read for it."""
     known = empty_array(row.data)
     array = StoredArray(
@@ -211,6 +236,7 @@ def _without_elements(row: manifest.Row, path: Any) -> StoredLeaf:
     return StoredLeaf(entry=Entry(path, row.kind), kind=known.kind, array=array)
 
 
+_KIND_OF = {kind.value: kind for kind in LeafKind}
 _KINDS: dict[str, LeafKind] = {
     "jax.Array": LeafKind.JAX_ARRAY,
     "np.ndarray": LeafKind.NUMPY_ARRAY,
@@ -296,7 +322,11 @@ def _from_entry(entry: Entry, files: OrbaxFiles) -> StoredLeaf | SealwaxError:
         shape=zarr.shape,
         dtype=zarr.dtype,
         chunk_shape=zarr.chunk_shape,
-        place=Foreign(driver="zarr3" if zarr.format is ZarrFormat.V3 else "zarr", key=name),
+        place=Foreign(
+            driver="zarr3" if zarr.format is ZarrFormat.V3 else "zarr",
+            key=name,
+            checksummed=zarr.checksummed,
+        ),
         key_impl=impl,
         sharding=files.shardings.get(name),
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from sealwax.arrays import dtypes, sharding_record
 from sealwax.arrays.forms import PINNED, WHOLE, Form, Shard, Source
+from sealwax.arrays.hostarrays import HostArray
 from sealwax.arrays.leafforms import host_array, orbax_value_type
 from sealwax.arrays.leafkinds import LeafKind, key_impl
 from sealwax.arrays.regions import Region
@@ -74,7 +75,7 @@ class Cutter:
     def _keys(self, value: Any, own: StorageOptions | None) -> Source:
         import jax
 
-        data: Any = jax.random.key_data(value)
+        data: Any = value if isinstance(value, HostArray) else jax.random.key_data(value)
         return Source(data, self._jax(data, key_impl(value), own))
 
     def _host(
@@ -111,10 +112,11 @@ class Cutter:
         shards = shards_of(value)
         written = self._write_shape(value, shards)
         record = sharding_record.describe(value.sharding)
-        pinned = bool(self._saving.enable_pinned_host_transfer)
+        host = isinstance(value, HostArray)
+        pinned = not host and bool(self._saving.enable_pinned_host_transfer)
         if pinned:
             check_pinned(value.devices())
-        on_cpu = all(device.platform == "cpu" for device in value.devices())
+        on_cpu = host or all(device.platform == "cpu" for device in value.devices())
         return Form(
             shape=value.shape,
             storage=storage,
@@ -126,6 +128,7 @@ class Cutter:
             sharding=None if record is None else sharding_record.to_json(record),
             write_shape=written,
             pinned=pinned,
+            immutable=True,
         )
 
     def _write_shape(self, value: Any, shards: Sequence[Shard]) -> tuple[int, ...]:

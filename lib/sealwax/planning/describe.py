@@ -12,8 +12,7 @@ from sealwax.arrays.forms import Form
 from sealwax.arrays.leafkinds import LeafKind
 from sealwax.effects import Stored
 from sealwax.layouts import manifest, ocdbt, orbax
-from sealwax.lens import to_dict
-from sealwax.options import ArrayOptions, Options
+from sealwax.options import ArrayOptions
 from sealwax.planning.inventory import Inventory
 from sealwax.planning.store import Store, codec, zarr_format
 from sealwax.trees.records import Entry, empty_entry, to_entries
@@ -22,7 +21,7 @@ from sealwax.trees.structure import EmptyKind
 from sealwax.trees.structure_json import to_json
 from sealwax.version import __version__
 
-_INLINE_BYTES = 1024
+INLINE_BYTES = 1024
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +35,8 @@ class Description:
       now: When the save began, in nanoseconds since the epoch.
       saving: In which form arrays lie there, and which of Orbax's optional files to write.
       rich: Whether tuples and named tuples are recorded as such in Orbax's metadata too.
+      manifest: The name of the manifest.
+      database: Where the database is; empty, or a path that ends in a slash.
     """
 
     inventory: Inventory
@@ -44,6 +45,8 @@ class Description:
     now: int
     saving: ArrayOptions.Saving
     rich: bool = False
+    manifest: str = manifest.NAME
+    database: str = ""
 
     def directories(self) -> tuple[str, ...]:
         """The directories that the files of the item need."""
@@ -53,9 +56,10 @@ class Description:
     def item_names(self) -> tuple[str, ...]:
         """The files that ``item_files`` will derive."""
         stock = self.inventory
-        names = [orbax.TREE_METADATA, manifest.NAME]
+        names = [orbax.TREE_METADATA, self.manifest]
         if stock.arrays and self.saving.use_ocdbt:
-            names += [orbax.data_file(self.batches), orbax.DATABASE]
+            nodes = orbax.data_file(self.batches)
+            names += [self.database + nodes, self.database + orbax.DATABASE]
         if any(form.value_type == "jax.Array" for form in stock.arrays):
             names += [orbax.SHARDING] if self.saving.enable_write_sharding_file else []
             names += [orbax.PROCESS_METADATA] if self.saving.array_metadata_store else []
@@ -69,7 +73,7 @@ class Description:
         if self.inventory.arrays and self.saving.use_ocdbt:
             files |= self._database(store)
         separate = {} if self.saving.use_ocdbt else store.metadata()
-        files[manifest.NAME] = self._manifest(store, files | separate)
+        files[self.manifest] = self._manifest(store, files | separate)
         return files
 
     def _described(self) -> dict[str, bytes]:
@@ -78,22 +82,21 @@ class Description:
         entries: list[Entry] = []
         arrays: list[orbax.ArrayFacts] = []
         shardings: list[tuple[str, str]] = []
+        notes = self.saving.array_metadata_store
         for number, (leaf, array) in enumerate(zip(stock.flat.leaves, stock.array_of, strict=True)):
             if array < 0:
                 entries.append(_entry(number, stock))
                 continue
-            form = stock.arrays[array]
+            form, (path, name, _) = stock.arrays[array], leaf
             if form.value_type != "jax.Array":
                 hidden = form.value_type == "None"
-                entries.append(Entry(leaf.path, form.value_type, skip_deserialize=hidden))
+                entries.append(Entry(path, form.value_type, skip_deserialize=hidden))
                 continue
             shape = form.written
-            noted = shape if self.saving.array_metadata_store else None
-            entries.append(Entry(leaf.path, form.value_type, write_shape=noted))
-            facts = orbax.ArrayFacts(leaf.name, shape, form.chunk_shape, form.key_impl)
-            arrays.append(facts)
+            entries.append(Entry(path, "jax.Array", False, shape if notes else None))
+            arrays.append(orbax.ArrayFacts(name, shape, form.chunk_shape, form.key_impl))
             if form.sharding is not None:
-                shardings.append((leaf.name, form.sharding))
+                shardings.append((name, form.sharding))
         files = {orbax.TREE_METADATA: self._tree_metadata(entries)}
         if arrays and self.saving.enable_write_sharding_file:
             files[orbax.SHARDING] = orbax.shardings(shardings)
@@ -121,9 +124,12 @@ class Description:
             nodes_file=nodes,
             uuid=bytes.fromhex(self.token),
             commit_time_ns=self.now,
-            max_inline_value_bytes=_INLINE_BYTES,
+            max_inline_value_bytes=INLINE_BYTES,
         )
-        return {nodes: made.nodes, orbax.DATABASE: made.manifest}
+        return {
+            self.database + nodes: made.nodes,
+            self.database + orbax.DATABASE: made.manifest,
+        }
 
     def _manifest(self, store: Store, files: Mapping[str, bytes]) -> bytes:
         stock = self.inventory
@@ -153,9 +159,12 @@ class Description:
             structure=to_json(stock.flat.structure),
             forms=made,
             rows=rows,
-            files=data_files,
+            files=[self.database + file for file in data_files]
+            if self.saving.use_ocdbt
+            else data_files,
             digests={name: manifest.digest(data) for name, data in files.items()},
             zarr=zarr_format(self.saving).value,
+            composites=list(stock.composites) or msgspec.UNSET,
         )
         return manifest.encode(item)
 
@@ -198,35 +207,46 @@ class Header:
 
     Attributes:
       path: Where the checkpoint will be.
-      item: The name of its item.
+      handlers: For each item, the name by which its handler is found again.
       init_timestamp_nsecs: When the save began, in nanoseconds since the epoch.
       custom_metadata: The caller's metadata.
-      options: The settings, whose plain-data part is recorded.
+      settings: The plain-data part of the settings.
+      manifest: The name of the manifest.
+      parts: The names of the parts of which it was put together.
     """
 
     path: str
-    item: str
+    handlers: Mapping[str, str]
     init_timestamp_nsecs: int
     custom_metadata: dict[str, Any]
-    options: Options
+    settings: dict[str, Any]
+    manifest: str = manifest.NAME
+    parts: tuple[str, ...] = ()
 
     def names(self) -> tuple[str, ...]:
         """The files that ``files`` will derive."""
-        return (orbax.INDICATOR, orbax.CHECKPOINT_METADATA, manifest.NAME, orbax.COMMIT)
+        return (orbax.INDICATOR, orbax.CHECKPOINT_METADATA, self.manifest, orbax.COMMIT)
 
-    def files(self, now: int, item_files: Mapping[str, bytes]) -> dict[str, bytes]:
-        """The content of every file beside the item's directory, by name."""
+    def files(self, now: int, *known: Mapping[str, manifest.Digest]) -> dict[str, bytes]:
+        """The content of every file beside the items' directories, by name.
+
+        Args:
+          now: When they are written, in nanoseconds since the epoch.
+          *known: For each item, size and checksum of files in it.
+        """
         facts = orbax.Facts(self.init_timestamp_nsecs, now, self.custom_metadata)
-        handlers = {self.item: orbax.PYTREE_HANDLER}
         files = {
             orbax.INDICATOR: b"",
-            orbax.CHECKPOINT_METADATA: orbax.checkpoint_metadata(handlers, facts),
+            orbax.CHECKPOINT_METADATA: orbax.checkpoint_metadata(self.handlers, facts),
             orbax.COMMIT: orbax.commit(self.path),
         }
-        below = f"{self.item}/{manifest.NAME}"
         digests = {name: manifest.digest(data) for name, data in files.items()}
-        digests[below] = manifest.digest(item_files[manifest.NAME])
+        for item, inside in zip(self.handlers, known, strict=True):
+            digests |= {f"{item}/{name}": digest for name, digest in inside.items()}
         root = manifest.Checkpoint(
-            writer=f"sealwax {__version__}", settings=to_dict(self.options), digests=digests
+            writer=f"sealwax {__version__}",
+            settings=self.settings,
+            digests=digests,
+            parts=list(self.parts) or msgspec.UNSET,
         )
-        return files | {manifest.NAME: manifest.encode(root)}
+        return files | {self.manifest: manifest.encode(root)}

@@ -13,8 +13,10 @@ from sealwax.arrays.leafforms import Placement, inline_record, placement
 from sealwax.arrays.leafkinds import LeafKind, classify
 from sealwax.errors import OptionError, SealwaxError, UnsupportedLeafError
 from sealwax.layouts import orbax
-from sealwax.options import DEFAULTS, ArrayOptions
+from sealwax.layouts.manifest import Composite
+from sealwax.options import DEFAULTS, ArrayOptions, MemoryOptions
 from sealwax.planning.cutter import CHUNK_BYTES, Cutter
+from sealwax.planning.priorities import NO_TRANSFERS, Transfers, transfers
 from sealwax.trees.flatten import Flat, forget
 from sealwax.trees.structure import EmptyKind
 
@@ -30,6 +32,8 @@ class Inventory:
       arrays: The forms of the arrays, in the order of the leaves.
       inline: Records of leaves that only the manifest holds, by number of the leaf.
       strings: The document in which Orbax keeps string leaves.
+      transfers: When each array is brought to the host.
+      composites: Which leaves are parts of others, that were taken apart.
     """
 
     flat: Flat
@@ -38,6 +42,8 @@ class Inventory:
     arrays: tuple[Form, ...]
     inline: dict[int, Any]
     strings: dict[str, Any]
+    transfers: Transfers = NO_TRANSFERS
+    composites: tuple[Composite, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -49,6 +55,7 @@ class Inventory:
 def take_inventory(
     flat: Flat,
     saving: ArrayOptions.Saving = DEFAULTS.array.saving,
+    memory: MemoryOptions = DEFAULTS.memory,
     *,
     key_paths: Sequence[tuple[object, ...]] = (),
     chunk_bytes: int = CHUNK_BYTES,
@@ -58,7 +65,8 @@ def take_inventory(
     Args:
       flat: The leaves.
       saving: How arrays are to be stored.
-      key_paths: JAX's key path of every leaf, for a creator of storage options.
+      memory: When they are to be brought to the host.
+      key_paths: JAX's key path of every leaf, where the settings ask something about each.
       chunk_bytes: The most bytes of a chunk where the settings ask for nothing else.
 
     Returns:
@@ -66,13 +74,13 @@ def take_inventory(
       cannot be stored, an ``OptionError`` for the first that cannot be stored as the settings ask.
     """
     try:
-        return _take_inventory(flat, Cutter(saving, key_paths, chunk_bytes))
+        return _take_inventory(flat, Cutter(saving, key_paths, chunk_bytes), memory, key_paths)
     except OptionError as error:
         return Failure(error)
 
 
 def _take_inventory(
-    flat: Flat, cutter: Cutter
+    flat: Flat, cutter: Cutter, memory: MemoryOptions, key_paths: Sequence[tuple[object, ...]]
 ) -> Result[tuple[Inventory, tuple[Source, ...]], SealwaxError]:
     kinds: list[LeafKind] = []
     array_of: list[int] = []
@@ -93,6 +101,10 @@ def _take_inventory(
             return Failure(verdict.failure().located(leaf=leaf.name))
         kind = verdict.unwrap()
         kinds.append(kind)
+        if kind is LeafKind.JAX_ARRAY:
+            array_of.append(len(sources))
+            sources.append(cutter.cut(number, leaf, kind))
+            continue
         match placement(kind, value):
             case Placement.ARRAY:
                 array_of.append(len(sources))
@@ -105,21 +117,25 @@ def _take_inventory(
             case Placement.INLINE | Placement.STRUCTURE:
                 inline[number] = inline_record(value)
         array_of.append(-1)
+    forms = tuple(source.form for source in sources)
+    numbers = [number for number, array in enumerate(array_of) if array >= 0]
+    own_paths = [key_paths[number] for number in numbers] if key_paths else []
     inventory = Inventory(
         flat=forget(flat),
         kinds=tuple(kinds),
         array_of=tuple(array_of),
-        arrays=tuple(source.form for source in sources),
+        arrays=forms,
         inline=inline,
         strings=strings,
+        transfers=transfers(memory, own_paths, forms),
     )
     return Success((inventory, tuple(sources)))
 
 
 def _unwritable(flat: Flat) -> UnsupportedLeafError | None:
     """The error for the first leaf whose name or text is not Unicode that a file can hold."""
-    texts = [leaf.name for leaf in flat.leaves]
-    texts += [leaf.value for leaf in flat.leaves if isinstance(leaf.value, str)]
+    texts = [name for _, name, _ in flat.leaves]
+    texts += [value for _, _, value in flat.leaves if isinstance(value, str)]
     try:
         "".join(texts).encode()
     except UnicodeEncodeError:

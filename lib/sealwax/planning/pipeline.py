@@ -5,7 +5,7 @@ And the way out: ``raised``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 from returns import pointfree
@@ -39,3 +39,10 @@ def raised(outcome: Result[Any, SealwaxError]) -> Any:
     if failure is not None:
         raise failure
     return outcome.unwrap()
+
+
+def first(failures: Sequence[SealwaxError]) -> SealwaxError:
+    """The first of several failures, with the others as notes."""
+    for other in failures[1:]:
+        failures[0].add_note(f"Also failed: {other}")
+    return failures[0]

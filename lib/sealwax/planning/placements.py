@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from sealwax.arrays import sharding_record
+from sealwax.arrays.regions import Region
 from sealwax.errors import LeafMismatchError
 from sealwax.planning.contents import StoredArray
 
@@ -50,12 +51,20 @@ def _usable(sharding: Any, shape: tuple[int, ...], mesh: Any) -> Any:
 
 def layout_of(wanted: Any) -> Any:
     """The ``Format`` that a template asks for; ``None`` where it leaves the layout to JAX."""
-    import jax
-
-    if not isinstance(wanted, jax.ShapeDtypeStruct):
+    if not _may_have_layout(cast("type[object]", type(wanted))):
+        return None
+    # Making a Format takes longer than all else here, and most templates ask for none.
+    if getattr(wanted, "_dll", wanted) is None:
         return None
     format = getattr(wanted, "format", None)
     return format if getattr(format, "layout", None) is not None else None
+
+
+@functools.lru_cache(maxsize=256)
+def _may_have_layout(kind: type) -> bool:
+    import jax
+
+    return issubclass(kind, jax.ShapeDtypeStruct)
 
 
 def of_key_data(sharding: Any, rank: int) -> Any:
@@ -69,6 +78,24 @@ def of_key_data(sharding: Any, rank: int) -> Any:
             sharding.mesh, jax.sharding.PartitionSpec(*spec, *padding)
         )
     return sharding
+
+
+class Spread(NamedTuple):
+    """How an array is spread: its distinct boxes, and each device with the number of its box."""
+
+    regions: tuple[Region, ...]
+    parts: tuple[tuple[int, Any], ...]
+
+
+@functools.lru_cache(maxsize=1024)
+def spread(sharding: Any, shape: tuple[int, ...]) -> Spread:
+    """The boxes of an array of this shape that each device of this process holds."""
+    seen: dict[Region, int] = {}
+    parts: list[tuple[int, Any]] = []
+    for device, index in sharding.addressable_devices_indices_map(shape).items():
+        region = Region.of(index, shape) if index is not None else Region.whole(shape)
+        parts.append((seen.setdefault(region, len(seen)), device))
+    return Spread(tuple(seen), tuple(parts))
 
 
 def _concrete(sharding: Any, mesh: Any) -> Any:

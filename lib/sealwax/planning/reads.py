@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -41,6 +42,12 @@ class Read(NamedTuple):
         """Whether the buffer is used as it was read."""
         return self.padded is None and self.dtype == self.array.dtype
 
+    @property
+    def made_bytes(self) -> int:
+        """Bytes of what is made of the buffer, where it is not used as it was read."""
+        shape = self.region.shape if self.padded is None else self.padded
+        return 0 if self.as_stored else math.prod(shape) * self.dtype.itemsize
+
 
 def read_of(
     leaf: str,
@@ -59,7 +66,7 @@ def read_of(
     >>> read.region.shape, read.padded
     ((1,), (2,))
     """
-    wanted = Region.whole(shape) if region is None else region
+    wanted = _whole(shape) if region is None else region
     if shape == array.shape:
         return Read(leaf, array, wanted, dtype)
     stored = wanted.intersect(Region.whole(array.shape))
@@ -70,13 +77,29 @@ def read_of(
     return Read(leaf, array, stored, dtype, padded)
 
 
+@functools.lru_cache(maxsize=1024)
+def _whole(shape: tuple[int, ...]) -> Region:
+    return Region.whole(shape)
+
+
 def add_reads(
-    build: Builder, options: Options, contents: Contents, reads: Sequence[Read]
+    build: Builder,
+    options: Options,
+    contents: Contents,
+    reads: Sequence[Read],
+    *,
+    stays: bool = True,
 ) -> tuple[tuple[int, ...], int]:
-    """Adds the steps that read; returns those that fill the buffers, and the one that has them."""
+    """Adds the steps that read; returns those that fill the buffers, and the one that has them.
+
+    ``stays`` says that buffers which are used as they were read become what is returned.
+    """
     loading, most = options.array.loading, options.memory.read_concurrent_bytes
     buffers = tuple([Buffer(r.leaf, r.region.shape, r.array.dtype) for r in reads])
-    allocated = build.add(Allocate(buffers=buffers))
+    nbytes = sum([math.prod(shape) * dtype.itemsize for _, shape, dtype in buffers])
+    # They are one block, which is there as long as any of them is.
+    keeps = nbytes if stays and any(read.as_stored for read in reads) else 0
+    allocated = build.add(Allocate(buffers=buffers), holds=nbytes - keeps, keeps=keeps)
     leaves = tuple([read.leaf for read in reads])
     steps: list[int] = []
     for batch in _cut(_native(contents, reads), min(_READ_BYTES, most or _READ_BYTES)):
@@ -96,10 +119,19 @@ def add_reads(
 
 
 def _native(contents: Contents, reads: Iterable[Read]) -> Iterator[Fetch]:
+    files, trailer = contents.files, contents.trailer
     for target, read in enumerate(reads):
-        place = read.array.place
-        if isinstance(place, Native):
+        array = read.array
+        place, shape = array.place, array.chunk_shape
+        if not isinstance(place, Native):
+            continue
+        if len(place.chunks) != 4 or not read.region.shape == array.shape == shape:
             yield from _fetches(contents, target, read, place)
+            continue
+        # Most arrays are one chunk, and read as a whole.
+        file, offset, length, crc = place.chunks
+        raw = array.nbytes if place.codec is Codec.RAW else 0
+        yield Fetch(target, files[file], offset, length, crc, trailer, raw, 0, shape)
 
 
 def _fetches(contents: Contents, target: int, read: Read, place: Native) -> Iterator[Fetch]:
@@ -107,20 +139,6 @@ def _fetches(contents: Contents, target: int, read: Read, place: Native) -> Iter
     size = array.dtype.itemsize
     raw = math.prod(array.chunk_shape) * size if place.codec is Codec.RAW else 0
     chunks = place.chunks
-    if len(chunks) == 4 and read.region.shape == array.shape == array.chunk_shape:
-        file, offset, length, crc = chunks
-        yield Fetch(
-            target,
-            contents.files[file],
-            offset,
-            length,
-            crc,
-            contents.trailer,
-            raw,
-            0,
-            array.chunk_shape,
-        )
-        return
     grid = tuple(n // c for n, c in zip(array.shape, array.chunk_shape, strict=True))
     for part in overlaps(read.region, array.chunk_shape):
         number = 0
@@ -140,6 +158,7 @@ def _fetches(contents: Contents, target: int, read: Read, place: Native) -> Iter
             array.chunk_shape,
             None if run is not None else part.source.slices,
             None if run is not None else part.target.slices,
+            part.index,
         )
 
 
@@ -177,6 +196,7 @@ def _add_foreign(
             buffers=result(allocated),
             fill_missing=not options.array.loading.raise_array_data_missing_error,
             nbytes=nbytes,
+            piece=min(_READ_BYTES, options.memory.read_concurrent_bytes or _READ_BYTES),
         )
         yield build.add(effect, reads=nbytes)
 

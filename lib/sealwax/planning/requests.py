@@ -13,30 +13,49 @@ from sealwax.errors import InvalidMetadataError, InvalidPathError, SealwaxError
 from sealwax.layouts import manifest, orbax
 from sealwax.options import Options
 from sealwax.planning import names
-from sealwax.planning.inventory import Inventory
+from sealwax.planning.items import Item
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SaveRequest:
-    """A tree to be saved.
+    """What is to be saved.
 
     Attributes:
       path: Absolute path of the checkpoint.
-      item: Name of the checkpointable that the tree becomes.
-      inventory: Its leaves.
+      items: The checkpointables, whose names differ.
       options: The settings, as they were when the save was called.
       overwrite: Whether a checkpoint at the path may be replaced.
       custom_metadata: The caller's own metadata, as plain data.
       background: Whether the caller goes on before the checkpoint is sealed.
+      named: Whether the caller gave the items their names, so that failures must tell them.
+      part: Whether it becomes one part of a checkpoint that others are added to.
+      transfer_limit: The transfer budget that a regulator gave, in bytes, in place of the
+        settings' own.
     """
 
     path: str
-    item: str
-    inventory: Inventory
+    items: tuple[Item, ...]
     options: Options
     overwrite: bool = False
     custom_metadata: dict[str, Any] = dataclasses.field(default_factory=dict[str, Any])
     background: bool = False
+    named: bool = False
+    part: bool = False
+    transfer_limit: int | None = None
+
+    def within(self, transfer_limit: int | None) -> SaveRequest:
+        """This request, with a transfer budget that a regulator gave."""
+        return dataclasses.replace(self, transfer_limit=transfer_limit)
+
+    @property
+    def budgeted(self) -> Options:
+        """The settings with the transfer budget that is in force."""
+        if self.transfer_limit is None:
+            return self.options
+        memory = dataclasses.replace(
+            self.options.memory, transfer_concurrent_bytes=self.transfer_limit
+        )
+        return dataclasses.replace(self.options, memory=memory)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,3 +163,13 @@ def check_metadata(metadata: object) -> Result[dict[str, Any], SealwaxError]:
             failure.__cause__ = error
             return Failure(failure)
     return Success(json.loads(json.dumps(metadata)))
+
+
+def title(named: bool, background: bool, part: bool = False) -> str:
+    """The name of the verb that saves.
+
+    >>> title(named=True, background=True)
+    'save_checkpointables_async'
+    """
+    verb = "partial.save" if part else "save_checkpointables" if named else "save"
+    return f"{verb}_async" if background else verb

@@ -1,46 +1,51 @@
 """Planning a save: from what there is to save and what is at the path to a plan.
 
-The steps of a plan are, in order: make the directories, bring data to the host and write it,
-write the files that describe it, sync every directory from the bottom up, seal with one rename
-or exchange, sync the directory above. Whatever happens before the seal is undone by removing
-one temporary directory; nothing that was there before is touched until the seal is durable.
+The steps of a plan are: make the directories; for each item, bring data to the host, write it and
+what describes it, and sync its directories from the bottom up, all items side by side; write the
+files of the checkpoint itself; seal with one rename or exchange; sync the directory above.
+Whatever happens before the seal is undone by removing one temporary directory; nothing that was
+there before is touched until the seal is durable.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
+from collections.abc import Iterable, Mapping, Sequence
 
 from returns.pipeline import flow
 from returns.result import Failure, Result, Success
 
 from sealwax.effects import (
     Call,
+    Effect,
     Entry,
     Exchange,
-    From,
+    Later,
     MakeDirectory,
     Now,
     Plan,
     RemoveTree,
     Rename,
     SyncDirectory,
-    SyncTree,
     WriteFile,
-    WriteFiles,
 )
-from sealwax.errors import CheckpointExistsError, InvalidPathError, SealwaxError
-from sealwax.layouts import orbax
+from sealwax.errors import (
+    CheckpointExistsError,
+    DeletionInProgressError,
+    InvalidPathError,
+    SealwaxError,
+)
+from sealwax.layouts import manifest, orbax
 from sealwax.layouts.detect import has_marker
+from sealwax.layouts.manifest import Digest
+from sealwax.lens import to_dict
 from sealwax.planning import names
 from sealwax.planning.builder import Builder, result
-from sealwax.planning.complete import check
-from sealwax.planning.describe import Description, Header
-from sealwax.planning.moves import add_moves, cut, host_budget
-from sealwax.planning.pipeline import bind, lift
-from sealwax.planning.requests import SaveRequest, Site
-from sealwax.planning.separate import check_paths
-from sealwax.planning.store import Store, fill
+from sealwax.planning.describe import Header
+from sealwax.planning.items import Item, Place, Saved, own_token
+from sealwax.planning.moves import host_budget
+from sealwax.planning.pipeline import bind, first, lift
+from sealwax.planning.requests import SaveRequest, Site, title
 
 
 def plan_save(request: SaveRequest, site: Site) -> Result[Plan, SealwaxError]:
@@ -55,15 +60,16 @@ def plan_save(request: SaveRequest, site: Site) -> Result[Plan, SealwaxError]:
     """
     planned: Result[Plan, SealwaxError] = flow(
         Success(request),
-        bind(functools.partial(_check_path, site=site)),
+        bind(functools.partial(check_path, site=site)),
         bind(functools.partial(_check_target, site=site)),
-        bind(check_paths),
+        bind(functools.partial(check_items, site=site)),
         lift(functools.partial(_plan, site=site)),
     )
     return planned
 
 
-def _check_path(request: SaveRequest, site: Site) -> Result[SaveRequest, SealwaxError]:
+def check_path(request: SaveRequest, site: Site) -> Result[SaveRequest, SealwaxError]:
+    """Refuses a path at which nothing could be loaded, or made."""
     if names.is_temporary(names.base(request.path)):
         return Failure(
             InvalidPathError(
@@ -97,6 +103,14 @@ def _check_target(request: SaveRequest, site: Site) -> Result[SaveRequest, Sealw
                     hint="Remove it, or choose another path.",
                 )
             )
+    if orbax.DELETION in site.names:
+        return Failure(
+            DeletionInProgressError(
+                "The deletion of a part of the checkpoint at the path is not finished",
+                path=request.path,
+                hint="Repeat that deletion to finish it, or delete the whole checkpoint.",
+            )
+        )
     if not request.overwrite:
         what = "A checkpoint" if has_marker(site.names) else "A directory"
         return Failure(
@@ -121,165 +135,143 @@ def _check_target(request: SaveRequest, site: Site) -> Result[SaveRequest, Sealw
     return Success(request)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Places:
-    """The directories of a checkpoint while it grows; ``inner`` are those of the item's files."""
+def check_items(request: SaveRequest, site: Site) -> Result[SaveRequest, SealwaxError]:
+    """Refuses items that cannot be saved there, the first with the others as notes."""
+    root = names.temporary(request.path, site.token)
+    failures: list[SealwaxError] = []
+    for item in request.items:
+        refused = item.refuse(names.join(root, item.name), request.options)
+        if isinstance(refused, Failure):
+            failures.append(refused.failure().located(item=_label(request, item)))
+    return Success(request) if not failures else Failure(first(failures))
 
-    root: str
-    item: str
-    inner: tuple[str, ...]
+
+def _label(request: SaveRequest, item: Item) -> str | None:
+    return item.name if request.named else None
 
 
 def _plan(request: SaveRequest, site: Site) -> Plan:
     build = Builder()
     root = names.temporary(request.path, site.token)
-    item = names.join(root, request.item)
-    batches = cut(request)
-    description = _description(request, site, len(batches))
-    inner = tuple(names.join(item, name) for name in description.directories())
-    places = _Places(root=root, item=item, inner=inner)
+    told = grow(build, request, site, root)
+    return finished(build, request, root, _seal(build, request, root, told))
+
+
+def grow(build: Builder, request: SaveRequest, site: Site, root: str) -> list[Effect]:
+    """Adds the steps that make a checkpoint, complete but for its name, in a new directory.
+
+    Returns:
+      What is to happen when it is sealed.
+    """
     for name in names.leftovers(request.path, site.siblings):
         leftover = names.join(names.parent(request.path), name)
         build.add(RemoveTree(path=leftover, abandoned=True))
-    made = _directories(build, request, site, places)
-    moved = add_moves(build, request, item, batches, made)
-    stock, saving = request.inventory, request.options.array.saving
-    moves = (*map(result, moved.written), *map(result, moved.probes))
-    store = build.derive("the keys of the store", fill, stock, saving, len(batches), *moves)
-    content = _describe(build, request, description, places, made, store)
-    _sync_item(build, request, places)
-    _seal_files(build, request, site, places, content)
-    _sync(build, request, places.root)
-    if saving.enable_post_merge_validation:
-        # Last, so that only the seal waits for it.
-        found = (result(store), result(content))
-        build.derive("that nothing is missing", check, stock, saving, *found)
-    seal = _seal(build, request, site, places)
+    made = _make_root(build, request, site, root)
+    begun = len(build.steps)
+    saved = [_add_item(build, request, site, root, made, item) for item in request.items]
+    _add_files(build, request, site, root, begun, [each.digests for each in saved])
+    if _durable(request):
+        build.add(SyncDirectory(path=root), after=range(made, len(build.steps)))
+    for item, each in zip(request.items, saved, strict=True):
+        for effect in each.before_seal:
+            build.within(_label(request, item)).add(effect)
+    return [effect for each in saved for effect in each.after_seal]
+
+
+def finished(build: Builder, request: SaveRequest, root: str, seal: int) -> Plan:
+    """The plan of the steps so far."""
     return Plan(
-        title="save" if not request.background else "save_async",
+        title=title(request.named, request.background, request.part),
         path=request.path,
         steps=tuple(build.steps),
         undo=(RemoveTree(path=root),),
         seal=seal,
-        names=request.inventory.names,
-        host_budget=host_budget(request.options.memory, request.background),
+        names=_names(request),
+        host_budget=host_budget(request.budgeted.memory, request.background),
     )
 
 
-def _description(request: SaveRequest, site: Site, batches: int) -> Description:
-    metadata = request.options.pytree.saving.pytree_metadata_options
-    return Description(
-        inventory=request.inventory,
-        batches=batches,
-        token=site.token,
-        now=site.now,
-        saving=request.options.array.saving,
-        rich=metadata.support_rich_types,
-    )
+def _names(request: SaveRequest) -> tuple[str, ...]:
+    if not request.named:
+        return request.items[0].leaves
+    return tuple([f"{item.name}/{leaf}" for item in request.items for leaf in item.leaves])
 
 
-def _directories(
-    build: Builder, request: SaveRequest, site: Site, places: _Places
-) -> tuple[int, ...]:
-    staging = request.background and not (
-        request.options.asynchronous.create_directories_asynchronously
+def _make_root(build: Builder, request: SaveRequest, site: Site, root: str) -> int:
+    # Whoever puts parts together must see every one that was begun.
+    staging = request.background and (
+        request.part or not request.options.asynchronous.create_directories_asynchronously
     )
-    mode = request.options.file.path_permission_mode
     last: tuple[int, ...] = ()
     for path in site.missing:
         last = (build.add(MakeDirectory(path=path, parents=True), after=last, staging=staging),)
         if _durable(request):
             last = (build.add(SyncDirectory(path=names.parent(path)), after=last),)
-    root = MakeDirectory(path=places.root, mode=mode, lease=True)
-    made = build.add(root, after=last, staging=staging)
-    item = build.add(MakeDirectory(path=places.item), after=(made,), staging=staging)
-    inner = [
-        build.add(MakeDirectory(path=path), after=(item,), staging=staging) for path in places.inner
-    ]
-    return tuple(inner or [item])
+    mode = request.options.file.path_permission_mode
+    return build.add(MakeDirectory(path=root, mode=mode, lease=True), after=last, staging=staging)
 
 
-def _describe(
+def _add_item(
+    build: Builder, request: SaveRequest, site: Site, root: str, made: int, item: Item
+) -> Saved:
+    place = Place(
+        item=item.name,
+        directory=names.join(root, item.name),
+        above=made,
+        token=own_token(site.token, item.name),
+        now=site.now,
+        options=request.budgeted,
+        background=request.background,
+        part=request.part,
+    )
+    return item.plan(build.within(_label(request, item), item.leaves), place)
+
+
+def _add_files(
     build: Builder,
     request: SaveRequest,
-    description: Description,
-    places: _Places,
-    made: tuple[int, ...],
-    store: int,
-) -> int:
-    """Adds the files that describe the item's data; returns the step that derives them."""
-    if not description.saving.use_ocdbt:
-        arrays = build.derive("the metadata of the arrays", Store.metadata, result(store))
-        build.add(
-            WriteFiles(directory=places.item, contents=result(arrays), sync=_durable(request)),
-            after=made,
-        )
-    content = build.derive("the item's files", Description.item_files, description, result(store))
-    for name in description.item_names():
-        path = names.join(places.item, name)
-        build.add(_file(request, path, result(content, name)), after=made)
-    return content
-
-
-def _seal_files(
-    build: Builder, request: SaveRequest, site: Site, places: _Places, item: int
+    site: Site,
+    root: str,
+    begun: int,
+    digests: Sequence[Later[Mapping[str, Digest]]],
 ) -> None:
-    now = build.add(Now(), after=(len(build.steps) - 1,))
+    now = build.add(Now(), after=range(begun, len(build.steps)))
     header = Header(
         path=request.path,
-        item=request.item,
+        handlers={item.name: item.typestring for item in request.items},
         init_timestamp_nsecs=site.now,
         custom_metadata=request.custom_metadata,
-        options=request.options,
+        settings=to_dict(request.options),
+        manifest=f"{manifest.NAME}_{site.token}" if request.part else manifest.NAME,
     )
-    content = build.derive(
-        "the checkpoint's files", Header.files, header, result(now), result(item)
-    )
+    content = build.derive("the checkpoint's files", Header.files, header, result(now), *digests)
     for name in header.names():
-        build.add(_file(request, names.join(places.root, name), result(content, name)))
-
-
-def _file(request: SaveRequest, path: str, content: From[bytes]) -> WriteFile:
-    return WriteFile(path=path, content=content, sync=_durable(request))
+        path = names.join(root, name)
+        build.add(WriteFile(path=path, content=result(content, name), sync=_durable(request)))
 
 
 def _durable(request: SaveRequest) -> bool:
     return request.options.file.durability == "durable"
 
 
-def _sync(build: Builder, request: SaveRequest, *directories: str) -> None:
-    """Syncs directories after everything that was put into them."""
-    if _durable(request):
-        before = tuple(step.number for step in build.steps)
-        for path in directories:
-            build.add(SyncDirectory(path=path), after=before)
-
-
-def _sync_item(build: Builder, request: SaveRequest, places: _Places) -> None:
-    if request.options.array.saving.use_ocdbt:
-        _sync(build, request, *places.inner)
-        _sync(build, request, places.item)
-    elif _durable(request):
-        build.add(SyncTree(path=places.item), after=tuple(range(len(build.steps))))
-
-
-def _seal(build: Builder, request: SaveRequest, site: Site, places: _Places) -> int:
+def _seal(build: Builder, request: SaveRequest, root: str, told: Iterable[Effect]) -> int:
     """Adds the step that makes the checkpoint visible, and what may only follow it."""
-    before = tuple(step.number for step in build.steps)
     # Another save may put something at the path meanwhile; then that is what is replaced.
     replaces = request.overwrite
     seal = build.add(
-        Exchange(first=places.root, second=request.path)
+        Exchange(first=root, second=request.path)
         if replaces
-        else Rename(source=places.root, target=request.path),
-        after=before,
+        else Rename(source=root, target=request.path),
+        after=range(len(build.steps)),
     )
     last = seal
     if _durable(request):
         last = build.add(SyncDirectory(path=names.parent(request.path)), after=(last,))
     if replaces:
-        build.add(RemoveTree(path=places.root, replaced=True), after=(last,))
+        build.add(RemoveTree(path=root, replaced=True), after=(last,))
     callback = request.options.asynchronous.post_finalization_callback
     if callback is not None:
         build.add(Call(name="post_finalization_callback", function=callback), after=(last,))
+    for effect in told:
+        build.add(effect, after=(last,))
     return seal

@@ -13,6 +13,7 @@ from returns.result import Failure, Result, Success
 
 from sealwax.effects import Plan
 from sealwax.errors import NameCollisionError, OptionTypeError, SealwaxError, TreeMismatchError
+from sealwax.planning.composites import group
 from sealwax.planning.contents import Contents, StoredLeaf
 from sealwax.planning.load import LoadRequest, misfits, plan_load, plan_matched
 from sealwax.planning.pipeline import bind, lift
@@ -85,7 +86,7 @@ def _under(
     # A recorded structure says nothing of where leaves are moved to.
     structure = contents.structure if same else None
     leaves = [
-        dataclasses.replace(leaf, entry=dataclasses.replace(leaf.entry, path=path))
+        leaf._replace(entry=leaf.entry._replace(path=path))
         for leaf, path in zip(taken, settle(paths), strict=True)
     ]
     return dataclasses.replace(
@@ -147,10 +148,11 @@ def plan_selected(
 ) -> Result[Plan, SealwaxError]:
     """Plans a load of what a selection takes: as it was saved, or as the template asks."""
     planned: Result[Plan, SealwaxError] = flow(
-        choose(selection, contents, about).alt(lambda error: error.located(path=request.path)),
+        group(contents, request.options.pytree, request.template),
+        bind(functools.partial(choose, selection, about=about)),
         bind(functools.partial(_load_chosen, request)),
     )
-    return planned
+    return planned.alt(lambda error: error.located(path=request.path))
 
 
 def _load_chosen(request: LoadRequest, chosen: Chosen) -> Result[Plan, SealwaxError]:
@@ -223,7 +225,11 @@ def plan_into(
       The plan and the report; an error for what was asked for and is not there, and for what was
       taken and has no place.
     """
-    flat, chosen = flatten(request.template), choose(selection, contents, about)
+    flat = flatten(request.template)
+    chosen: Result[Chosen, SealwaxError] = flow(
+        group(contents, request.options.pytree, request.template),
+        bind(functools.partial(choose, selection, about=about)),
+    )
     if isinstance(flat, Failure):
         return flat
     if isinstance(chosen, Failure):

@@ -10,8 +10,8 @@ from sealwax.arrays.forms import Form
 from sealwax.arrays.zarr import ZarrFormat, chunk_key, metadata_key
 from sealwax.errors import LeafError, NameCollisionError, SealwaxError, UnsupportedLeafError
 from sealwax.layouts import manifest, orbax
-from sealwax.planning import names
-from sealwax.planning.requests import SaveRequest
+from sealwax.options import ArrayOptions
+from sealwax.planning.inventory import Inventory
 from sealwax.planning.store import zarr_format
 
 _TAKEN = frozenset(
@@ -29,26 +29,26 @@ _PATH_BYTES = 4095
 _DATABASE = "array.saving.use_ocdbt"
 
 
-def check_paths(request: SaveRequest) -> Result[SaveRequest, SealwaxError]:
+def check_paths(
+    inventory: Inventory, saving: ArrayOptions.Saving, directory: str
+) -> Result[None, SealwaxError]:
     """Refuses leaves that cannot have a directory of their own, before anything is written.
 
     Returns:
-      The request; an ``UnsupportedLeafError`` for the first name that is no path below the item's
+      Nothing; an ``UnsupportedLeafError`` for the first name that is no path below the item's
       directory, a ``NameCollisionError`` where a directory would lie where a file must be.
     """
-    saving = request.options.array.saving
     if saving.use_ocdbt:
-        return Success(request)
-    root = f"{names.temporary(request.path, '0' * 32)}/{request.item}"
+        return Success(None)
     format = zarr_format(saving)
-    forms = dict(zip(request.inventory.names, request.inventory.arrays, strict=True))
-    above = len(root.encode()) + 1
+    forms = dict(zip(inventory.names, inventory.arrays, strict=True))
+    above = len(directory.encode()) + 1
     for name, form in forms.items():
         problem = _unsafe(name) or _too_long(name, above, form, format)
         if problem is not None:
             return Failure(problem)
     overlap = next(_overlaps(forms, format), None)
-    return Success(request) if overlap is None else Failure(overlap)
+    return Success(None) if overlap is None else Failure(overlap)
 
 
 def _unsafe(name: str) -> LeafError | None:

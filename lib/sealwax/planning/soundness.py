@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,22 +27,27 @@ def count_chunks(form: manifest.Form) -> int:
     return count
 
 
-def check_chunks(row: manifest.Row, counts: Sequence[int], files: int) -> None:
-    """Checks that a row says of each chunk in which of the files it lies.
+def check_chunks(rows: Sequence[manifest.Row], counts: Sequence[int], files: int) -> None:
+    """Checks that the rows of leaves say of each chunk in which of the files it lies.
 
     Args:
-      row: The row of a leaf.
+      rows: The rows.
       counts: The number of chunks of each form.
       files: The number of data files.
 
     Raises:
-      ValueError: It does not.
-      IndexError: It is of a form that there is not.
+      ValueError: They do not.
+      IndexError: One is of a form that there is not.
     """
-    expected = 4 * counts[row.form] if row.form >= 0 else 0
-    if len(row.chunks) != expected or min(row.chunks, default=0) < 0:
-        raise ValueError(f"{len(row.chunks)} numbers for the chunks, not {expected}")
-    if expected and max(row.chunks[::4]) >= files:
+    for row in rows:
+        expected = 4 * counts[row.form] if row.form >= 0 else 0
+        if len(row.chunks) != expected:
+            raise ValueError(f"{len(row.chunks)} numbers for the chunks, not {expected}")
+    # Four for each chunk, so that every fourth of all of them is the number of a file.
+    numbers = list(itertools.chain.from_iterable([row.chunks for row in rows]))
+    if min(numbers, default=0) < 0:
+        raise ValueError("a chunk that lies or ends before its file begins")
+    if max(numbers[::4], default=-1) >= files:
         raise ValueError(f"a chunk in a file that is none of {files}")
 
 

@@ -72,13 +72,22 @@ def fill(inventory: Inventory, saving: ArrayOptions.Saving, batches: int, *resul
     last = metadata_key("", format)
     entries: list[tuple[str, Value]] = []
     for array, (name, form) in enumerate(zip(inventory.names, forms, strict=True)):
-        # TensorStore takes "w" and "w/" for the same place, and so does metadata_key.
-        inside = name.removesuffix("/")
-        prefix = f"{inside}/" if inside else ""
-        entries.append((prefix + last, metadata(form, array in compressed)))
+        above = prefix(name)
+        entries.append((above + last, metadata(form, array in compressed)))
         for _, index, file, offset, length, _ in stored[array]:
-            entries.append((prefix + place(index), DataRef(file, offset, length)))
+            entries.append((above + place(index), DataRef(file, offset, length)))
     return Store(stored, compressed, entries)
+
+
+def prefix(name: str) -> str:
+    """What all keys of an array begin with.
+
+    >>> prefix("w"), prefix("")
+    ('w/', '')
+    """
+    # TensorStore takes "w" and "w/" for the same place, and so does metadata_key.
+    inside = name.removesuffix("/")
+    return f"{inside}/" if inside else ""
 
 
 def codec(squeezed: bool) -> Codec:

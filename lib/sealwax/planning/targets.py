@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
@@ -23,15 +23,13 @@ from sealwax.planning.placements import (
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(NamedTuple):
     """A leaf that needs no reading."""
 
     value: object
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ToHost:
+class ToHost(NamedTuple):
     """An array that becomes a NumPy array, or a Python or NumPy scalar of ``kind``."""
 
     array: StoredArray
@@ -40,8 +38,7 @@ class ToHost:
     shape: tuple[int, ...]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ToDevice:
+class ToDevice(NamedTuple):
     """An array that becomes a JAX array.
 
     Attributes:
@@ -138,7 +135,7 @@ def target(leaf: StoredLeaf, wanted: Any, rules: Rules) -> Target:
     kind = _stands_for(cast("type[object]", type(wanted)))
     if kind is not None:
         return _for_type(leaf, wanted if kind is type else kind, rules)
-    if not (hasattr(wanted, "shape") and hasattr(wanted, "dtype")):
+    if not hasattr(wanted, "shape") or not hasattr(wanted, "dtype"):
         raise UnsupportedLeafError(
             "A template cannot have a leaf of this type",
             expected="an array, a jax.ShapeDtypeStruct, a scalar, a string, or a type of these",
@@ -204,7 +201,8 @@ def _for_array(leaf: StoredLeaf, wanted: Any, rules: Rules) -> Target:
     if isinstance(wanted, np.generic):
         return ToHost(_scalar(leaf), dtype, LeafKind.NUMPY_SCALAR, ())
     kind = cast("type[object]", type(wanted))
-    if not (hasattr(kind, "sharding") or hasattr(wanted, "sharding")):
+    # The class is asked first: a tracer's own sharding cannot be had.
+    if not hasattr(kind, "sharding") and not hasattr(wanted, "sharding"):
         return ToHost(array, dtype, LeafKind.NUMPY_ARRAY, shape)
     check_width(dtype, rules.x64)
     return ToDevice(array, dtype, shape, sharding_of(wanted, rules.mesh), layout_of(wanted))
@@ -221,7 +219,7 @@ def _for_keys(leaf: StoredLeaf, array: StoredArray, wanted: Any, rules: Rules) -
         rank = len(array.shape) - len(words)
         raise _other_shape(tuple(wanted.shape), array.shape[:rank])
     if bare:
-        array = dataclasses.replace(array, key_impl=impl_of(wanted.dtype))
+        array = array._replace(key_impl=impl_of(wanted.dtype))
     placed = sharding_of(wanted, rules.mesh)
     if placed is not None:
         placed = of_key_data(placed, len(shape))
@@ -302,6 +300,8 @@ def _mismatch(leaf: StoredLeaf, expected: str, found: str | None = None) -> Leaf
 
 def describe(leaf: StoredLeaf) -> str:
     """A stored leaf in a few words."""
+    if leaf.parts is not None:
+        return f"a leaf of type {leaf.parts.type_name}"
     if leaf.array is None:
         return _a(leaf.kind.value)
     if leaf.array.key_impl is not None:

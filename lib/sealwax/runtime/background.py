@@ -1,8 +1,8 @@
 """Running coroutines from ordinary code: in a thread that exists only while work does.
 
 The thread has an event loop of its own, so that it makes no difference whether the caller runs
-in a loop already, or which policy makes its loops. It is not a daemon: the interpreter waits for
-it before it exits.
+in a loop already, or which policy makes its loops. It is a daemon, as are the threads that it
+starts: whether the interpreter waits for it is for ``exits`` to say, which knows how long.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import anyio
 from sealwax.errors import OperationCancelledError
 from sealwax.runtime import exits
 from sealwax.runtime.moments import Moment
+from sealwax.runtime.watch import Watch
 
 T = TypeVar("T")
 
@@ -32,12 +33,19 @@ class Job(Generic[T]):
       function: What to run.
       name: What it is, for the thread's name and for errors.
       owed: Whether a failure that nobody asks for is reported when the interpreter exits.
+      watch: Knows what the operation is doing, and its deadline.
     """
 
     def __init__(
-        self, function: Callable[[], Awaitable[T]], name: str, *, owed: bool = True
+        self,
+        function: Callable[[], Awaitable[T]],
+        name: str,
+        *,
+        owed: bool = True,
+        watch: Watch | None = None,
     ) -> None:
         self.name = name
+        self.watch = watch or Watch()
         self.owed = owed
         self.finished = Moment(name)
         self.error: BaseException | None = None
@@ -52,7 +60,7 @@ class Job(Generic[T]):
             target=_context().run,
             args=(self._run,),
             name=f"sealwax {name}",
-            daemon=False,
+            daemon=True,
         )
 
     def start(self) -> None:
@@ -162,13 +170,13 @@ class Job(Generic[T]):
             self._interrupt = None
 
 
-def run(function: Callable[[], Awaitable[T]], name: str) -> T:
+def run(function: Callable[[], Awaitable[T]], name: str, watch: Watch | None = None) -> T:
     """Runs a coroutine function to its end and returns its result.
 
     An interrupt of the waiting thread cancels the job, waits until it has cleared up, and is
     then raised.
     """
-    job = Job(function, name, owed=False)
+    job = Job(function, name, owed=False, watch=watch)
     try:
         job.attend(job.finished)
         return job.value()

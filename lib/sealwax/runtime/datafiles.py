@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias, cast
 
@@ -14,30 +13,40 @@ from sealwax.arrays.zarr import ZarrFormat
 from sealwax.checksum import crc32c
 from sealwax.effects import Allocate, Fetch, ReadBatch, Stored, WriteBatch, WriteChunks
 from sealwax.errors import CorruptionError
-from sealwax.runtime import files
 from sealwax.runtime.codecs import compress, decompress
+from sealwax.runtime.filesystem import LOCAL, FileSystem, Readable, Writable, write_all
 
 _ALIGNMENT = 64
 _FEW_BYTES = 1 << 20
+_SMALL_BYTES = 64 << 10
+_FEW_ENCODED_BYTES = 4 << 10
 _MOST_PARTS = 512
 _MOST_OPEN = 32
 _Array = np.ndarray[Any, Any]
 
 
-def write_batch(effect: WriteBatch) -> list[Stored]:
+def write_batch(effect: WriteBatch, target: FileSystem = LOCAL) -> list[Stored]:
     """Writes slabs into a new file and tells where each chunk went."""
-    out = _Appender(files.create(effect.path))
+    file = target.create(effect.path)
+    out = _Appender(file)
     stored: list[Stored] = []
+    name = effect.name
+    # Constant chunks are encoded alike: thousands of them lie in one place.
+    places: dict[bytes, int] = {}
+    sharing = any(effect.compressed)
     try:
         for leaf, index, payload, trailer, crc in encoded(effect):
-            offset = out.offset
-            out.append(payload, trailer)
-            stored.append(Stored(leaf, index, effect.name, offset, out.offset - offset, crc))
+            offset, length = out.offset, payload.nbytes + len(trailer)
+            if sharing and length <= _FEW_ENCODED_BYTES:
+                offset = places.setdefault(payload.tobytes(), offset)
+            if offset == out.offset:
+                out.append(payload, trailer)
+            stored.append(Stored(leaf, index, name, offset, length, crc))
         out.flush()
         if effect.sync:
-            files.sync(out.descriptor)
+            file.sync()
     finally:
-        os.close(out.descriptor)
+        file.close()
     return stored
 
 
@@ -52,61 +61,67 @@ def encoded(effect: WriteBatch | WriteChunks) -> Iterator[Encoded]:
     chosen: Iterable[frozenset[int]] = effect.compressed  # pyright: ignore[reportAssignmentType]
     compressed = frozenset[int]().union(*chosen)
     trailing = ZarrFormat(effect.zarr).trailer
-    for slab, buffer in zip(effect.slabs, buffers, strict=True):
-        form = forms[slab.leaf]
+    for (leaf, shard, first, last), buffer in zip(effect.slabs, buffers, strict=True):
+        form = forms[leaf]
         size = form.chunk_bytes
-        squeeze = slab.leaf in compressed
-        for place, chunk in enumerate(form.chunks[slab.shard][slab.first : slab.last]):
-            payload = buffer[place * size : (place + 1) * size]
+        squeeze = leaf in compressed
+        for place, number in enumerate(range(first, last)):
+            payload = buffer if last - first == 1 else buffer[place * size : (place + 1) * size]
             if squeeze:
                 payload = compress(payload)
             crc = crc32c(payload)
             trailer = crc.to_bytes(4, "little")[:trailing]
-            yield slab.leaf, chunk.index, payload, trailer, crc
+            yield leaf, form.chunks[shard][number].index, payload, trailer, crc
 
 
 class _Appender:
     """Gathers small parts into few writes, and passes large ones on without copying them."""
 
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
+    def __init__(self, file: Writable) -> None:
+        self._file = file
         self.offset = 0
         self._parts: list[Any] = []
         self._pending = 0
 
     def append(self, payload: _Array, trailer: bytes) -> None:
+        nbytes = payload.nbytes + len(trailer)
         self._parts += (payload, trailer)
-        self._pending += payload.nbytes + len(trailer)
-        self.offset += payload.nbytes + len(trailer)
+        self._pending += nbytes
+        self.offset += nbytes
         if self._pending >= _FEW_BYTES or (len(self._parts) >= _MOST_PARTS and self._pending):
             self.flush()
 
     def flush(self) -> None:
         parts, self._parts = self._parts, []
         few = len(parts) > 4
-        pending = [memoryview(b"".join(parts))] if few else [memoryview(part) for part in parts]
         self._pending = 0
-        while pending:
-            done = os.writev(self.descriptor, pending)
-            while pending and done >= pending[0].nbytes:
-                done -= pending.pop(0).nbytes
-            if done:
-                pending[0] = pending[0][done:]
+        write_all(
+            self._file,
+            [memoryview(b"".join(parts))] if few else [memoryview(part) for part in parts],
+        )
 
 
 def allocate(effect: Allocate) -> list[_Array]:
-    """Makes uninitialised buffers, aligned so that a CPU device can take them as they are."""
-    sizes = [buffer.nbytes for buffer in effect.buffers]
-    starts: list[int] = []
-    total = 0
-    for size in sizes:
-        starts.append(total)
-        total += -(-size // _ALIGNMENT) * _ALIGNMENT
-    block = _aligned(total)
-    return [
-        block[start : start + size].view(buffer.dtype).reshape(buffer.shape)
-        for start, size, buffer in zip(starts, sizes, effect.buffers, strict=True)
-    ]
+    """Makes uninitialised buffers, aligned so that a CPU device can take them as they are.
+
+    A large one is memory of its own; small ones share blocks of 1 MiB, which are there as long as
+    any of those is.
+    """
+    sizes = [math.prod(shape) * dtype.itemsize for _, shape, dtype in effect.buffers]
+    rest = sum([-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes if size <= _SMALL_BYTES])
+    made: list[_Array] = []
+    block, used = _aligned(0), 0
+    for size, (_, shape, dtype) in zip(sizes, effect.buffers, strict=True):
+        if size > _SMALL_BYTES:
+            made.append(_aligned(size).view(dtype).reshape(shape))
+            continue
+        padded = -(-size // _ALIGNMENT) * _ALIGNMENT
+        if used + padded > block.size:
+            block, used = _aligned(min(rest, _FEW_BYTES)), 0
+        made.append(block[used : used + size].view(dtype).reshape(shape))
+        used += padded
+        rest -= padded
+    return made
 
 
 def _aligned(size: int) -> _Array:
@@ -114,34 +129,83 @@ def _aligned(size: int) -> _Array:
     return block[-block.ctypes.data % _ALIGNMENT :][:size]
 
 
-def read_batch(effect: ReadBatch) -> None:
+def read_batch(effect: ReadBatch, origin: FileSystem = LOCAL) -> None:
     """Reads chunks into the buffers they belong to, and checks them.
 
     Raises:
       CorruptionError: A chunk is cut short or differs from its checksum.
     """
     buffers: Sequence[_Array] = effect.buffers  # pyright: ignore[reportAssignmentType]
-    opened: dict[str, int] = {}
+    opened: dict[str, Readable] = {}
     try:
-        for fetch in effect.fetches:
-            if fetch.file not in opened:
+        for run in _runs(effect.fetches):
+            file = run[0].file
+            if file not in opened:
                 if len(opened) == _MOST_OPEN:
-                    os.close(opened.pop(next(iter(opened))))
+                    opened.pop(next(iter(opened))).close()
                 try:
-                    opened[fetch.file] = _open(effect, fetch)
+                    opened[file] = origin.open(f"{effect.directory}/{file}")
                 except FileNotFoundError as error:
                     if not effect.fill_missing:
-                        raise _damaged("A data file is missing", effect, fetch) from error
-                    _fill(fetch, buffers[fetch.target])
+                        raise _damaged("A data file is missing", effect, run[0]) from error
+                    for fetch in run:
+                        _fill(fetch, buffers[fetch.target])
                     continue
-            _fetch(fetch, buffers[fetch.target], opened[fetch.file], effect)
+            if len(run) > 1 and _fetch_run(run, buffers, opened[file], effect):
+                continue
+            for fetch in run:
+                _fetch(fetch, buffers[fetch.target], opened[file], effect)
     finally:
-        for descriptor in opened.values():
-            os.close(descriptor)
+        for file in opened.values():
+            file.close()
 
 
-def _open(effect: ReadBatch, fetch: Fetch) -> int:
-    return os.open(f"{effect.directory}/{fetch.file}", os.O_RDONLY | os.O_CLOEXEC)
+def _runs(fetches: Sequence[Fetch]) -> Iterator[list[Fetch]]:
+    """Small chunks that follow one another in a file and go where they belong as they are."""
+    run: list[Fetch] = []
+    end, total = -1, 0
+    for fetch in fetches:
+        length = fetch.length
+        follows = fetch.offset == end and fetch.payload and fetch.destination is None
+        if run and not (
+            follows
+            and total + length <= _FEW_BYTES
+            and 2 * len(run) < _MOST_PARTS
+            and run[0].payload
+            and run[0].destination is None
+            and fetch.file == run[0].file
+        ):
+            yield run
+            run, total = [], 0
+        run.append(fetch)
+        total += length
+        end = fetch.offset + length
+    if run:
+        yield run
+
+
+def _fetch_run(
+    run: Sequence[Fetch], buffers: Sequence[_Array], file: Readable, effect: ReadBatch
+) -> bool:
+    """Reads a run at once; ``False`` where one of its chunks is not what it should be."""
+    size = run[0].trailer
+    trailers = memoryview(bytearray(size * len(run)))
+    payloads: list[_Array] = []
+    parts: list[memoryview] = []
+    for number, fetch in enumerate(run):
+        payload = as_bytes(buffers[fetch.target])
+        if fetch.start or fetch.payload != payload.size:
+            payload = payload[fetch.start : fetch.start + fetch.payload]
+        payloads.append(payload)
+        parts += (memoryview(payload), trailers[size * number : size * (number + 1)])
+    if file.read(parts, run[0].offset) != sum([fetch.length for fetch in run]):
+        return False
+    if not effect.verify:
+        return True
+    found = [crc32c(payload) for payload in payloads]
+    expected = [fetch.crc32c for fetch in run]
+    stored = b"".join([crc.to_bytes(size, "little") for crc in expected]) if size else b""
+    return found == expected and trailers == stored
 
 
 def _fill(fetch: Fetch, buffer: _Array) -> None:
@@ -153,14 +217,14 @@ def _fill(fetch: Fetch, buffer: _Array) -> None:
         as_bytes(buffer)[fetch.start : fetch.start + size] = 0
 
 
-def _fetch(fetch: Fetch, buffer: _Array, descriptor: int, effect: ReadBatch) -> None:
+def _fetch(fetch: Fetch, buffer: _Array, file: Readable, effect: ReadBatch) -> None:
     trailer = bytearray(fetch.trailer)
     direct = fetch.payload and fetch.destination is None
     if direct:
         payload = as_bytes(buffer)[fetch.start : fetch.start + fetch.payload]
     else:
         payload = np.empty(fetch.length - fetch.trailer, np.uint8)
-    _read_exactly(descriptor, [memoryview(cast(Any, payload)), memoryview(trailer)], fetch, effect)
+    _read_exactly(file, [memoryview(cast(Any, payload)), memoryview(trailer)], fetch, effect)
     if effect.verify:
         _check(crc32c(payload), trailer, effect, fetch)
     if direct:
@@ -177,18 +241,23 @@ def _fetch(fetch: Fetch, buffer: _Array, descriptor: int, effect: ReadBatch) -> 
 def _check(found: int, trailer: bytearray, effect: ReadBatch, fetch: Fetch) -> None:
     """Holds a chunk against its own checksum and the manifest's: another chunk has another."""
     recorded = int.from_bytes(trailer, "little") if fetch.trailer else fetch.crc32c
-    if found != recorded:
-        raise _damaged("A chunk differs from its checksum: stored bytes changed", effect, fetch)
-    if found != fetch.crc32c:
-        raise _damaged("A chunk is not the one that the manifest describes", effect, fetch)
+    if found == recorded == fetch.crc32c:
+        return
+    if found == fetch.crc32c:
+        what, other = "The checksum behind a chunk changed", recorded
+    elif found == recorded:
+        what, other = "A chunk is not the one that the manifest describes", found
+    else:
+        what, other = "A chunk differs from its checksum: stored bytes changed", found
+    error = _damaged(what, effect, fetch)
+    error.expected, error.found = f"CRC-32C {fetch.crc32c:08x}", f"{other:08x}"
+    raise error
 
 
-def _read_exactly(
-    descriptor: int, parts: list[memoryview], fetch: Fetch, effect: ReadBatch
-) -> None:
+def _read_exactly(file: Readable, parts: list[memoryview], fetch: Fetch, effect: ReadBatch) -> None:
     offset = fetch.offset
     while parts:
-        done = os.preadv(descriptor, parts, offset)
+        done = file.read(parts, offset)
         if done == 0:
             raise _damaged("A data file ends too early", effect, fetch)
         offset += done
@@ -199,8 +268,9 @@ def _read_exactly(
 
 
 def _damaged(what: str, effect: ReadBatch, fetch: Fetch) -> CorruptionError:
+    chunk = f"chunk {fetch.chunk}, " if fetch.chunk else ""
     return CorruptionError(
-        f"{what}, at bytes {fetch.offset} to {fetch.offset + fetch.length}",
+        f"{what}, at {chunk}bytes {fetch.offset} to {fetch.offset + fetch.length}",
         leaf=effect.leaves[fetch.target],
         path=f"{effect.directory}/{fetch.file}",
         hint="The checkpoint is damaged: load an earlier one, or restore this file from a copy.",

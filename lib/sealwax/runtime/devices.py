@@ -33,27 +33,39 @@ def place(effect: Place) -> list[Any]:
 
 def _place(effect: Place) -> list[Any]:
     buffers: Buffers = effect.buffers  # pyright: ignore[reportAssignmentType]
+    arrays, forms = effect.arrays, _forms(effect.arrays, buffers)
     firsts: dict[object, int] = {}
-    for number, array in enumerate(effect.arrays):
-        firsts.setdefault(_form(number, array, buffers), number)
+    for number, form in enumerate(forms):
+        firsts.setdefault(form, number)
     chosen = list(firsts.values())
-    made = dict(zip(chosen, _put([effect.arrays[n] for n in chosen], buffers), strict=True))
-    for number, array in enumerate(effect.arrays):
-        if number not in made:
-            first = made[firsts[_form(number, array, buffers)]]
-            devices = None if array.sharding is None else [d for _, d in array.parts]
-            made[number] = like(first, [buffers[part] for part, _ in array.parts], devices)
-    return [_finish(array, made[number]) for number, array in enumerate(effect.arrays)]
+    made = dict(zip(chosen, _put([arrays[n] for n in chosen], buffers), strict=True))
+    makers: dict[object, Any] = {}
+    for number, (array, form) in enumerate(zip(arrays, forms, strict=True)):
+        if number in made:
+            continue
+        make = makers.get(form)
+        if make is None:
+            devices = None if array.sharding is None else [device for _, device in array.parts]
+            make = makers[form] = like(made[firsts[form]], devices)
+        made[number] = make([buffers[part] for part, _ in array.parts])
+    return [_finish(array, made[number]) for number, array in enumerate(arrays)]
 
 
-def _form(number: int, array: Placement, buffers: Buffers) -> object:
-    """What arrays have in common that can be made one like the other."""
-    plain = array.layout is None and (array.sharding is None or _in_default_memory(array))
-    # JAX may narrow what it is given, and only it knows when.
-    narrowed = jax.dtypes.canonicalize_dtype(array.dtype) != buffers[array.parts[0][0]].dtype
-    if not array.parts or not plain or narrowed or not available():
-        return number
-    return (array.shape, array.dtype, array.sharding)
+def _forms(arrays: Sequence[Placement], buffers: Buffers) -> list[object]:
+    """What each array has in common with those that it can be made like; a number if none."""
+    alike: dict[object, bool] = {}
+    forms: list[object] = []
+    for number, array in enumerate(arrays):
+        if array.layout is not None or not array.parts or not available():
+            forms.append(number)
+            continue
+        form = (array.shape, array.dtype, array.sharding, buffers[array.parts[0][0]].dtype)
+        if form not in alike:
+            # JAX may narrow what it is given, and only it knows when.
+            narrowed = jax.dtypes.canonicalize_dtype(array.dtype) != form[-1]
+            alike[form] = not narrowed and (array.sharding is None or _in_default_memory(array))
+        forms.append(form if alike[form] else number)
+    return forms
 
 
 def _put(arrays: Sequence[Placement], buffers: Buffers) -> list[Any]:

@@ -11,25 +11,24 @@ from __future__ import annotations
 import collections
 import dataclasses
 import errno
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 import anyio
 
-from sealwax.effects import SOURCES, Call, Derive, Effect, From, Plan, Step
-from sealwax.effects.plan import uses
+from sealwax.effects import SOURCES, Call, Derive, Effect, From, HandlerEffect, Plan, Step
+from sealwax.effects.plan import later_fields, uses
 from sealwax.effects.wording import sentence
 from sealwax.errors import (
     CheckpointExistsError,
     InternalError,
-    OperationTimeoutError,
     SealError,
     SealwaxError,
     StorageError,
 )
 from sealwax.runtime import garbage
 from sealwax.runtime.budget import Budget
-from sealwax.runtime.meter import Meter
+from sealwax.runtime.meter import Meter, metering, owned_bytes
 from sealwax.runtime.threads import in_thread
 
 Perform: TypeAlias = Callable[[Effect], Awaitable[Any]]
@@ -38,18 +37,17 @@ _TAKEN = frozenset({errno.EEXIST, errno.ENOTEMPTY})
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Byte budgets and deadline of one operation; ``None`` is no limit."""
+    """Byte budgets of one operation; ``None`` is no limit."""
 
     write: int | None = None
     read: int | None = None
-    seconds: float | None = None
 
 
 async def execute(
     plan: Plan,
     perform: Perform,
     *,
-    sources: Sequence[Any] = (),
+    sources: Sequence[Any] | Mapping[str, Any] = (),
     limits: Limits = Limits(),
     meter: Meter | None = None,
     on_staged: Callable[[], None] | None = None,
@@ -60,23 +58,24 @@ async def execute(
       plan: What to do.
       perform: How to perform one effect; see ``sealwax.runtime.handlers``.
       sources: What the operation was called with; ``From(step=SOURCES)`` stands for it.
-      limits: Byte budgets and the deadline.
+      limits: Byte budgets.
       meter: Counts what was done.
       on_staged: Called once, when every step marked ``staging`` is done.
 
     Raises:
       SealwaxError: The first step that failed, as the error that describes it.
     """
-    run = _Run(plan, perform, sources, limits, meter or Meter(), on_staged)
-    try:
-        with anyio.fail_after(limits.seconds):
+    meter = meter or Meter()
+    run = _Run(plan, perform, sources, limits, meter, on_staged)
+    with metering(meter, plan):
+        try:
             await run.all()
-    except BaseException as error:
-        failure = run.explain(error)
-        await run.undo(failure)
-        if failure is error:
-            raise
-        raise failure from failure.__cause__
+        except BaseException as error:
+            failure = run.explain(error)
+            await run.undo(failure)
+            if failure is error:
+                raise
+            raise failure from failure.__cause__
     return None if plan.result is None else run.results[plan.result]
 
 
@@ -87,7 +86,7 @@ class _Run:
         self,
         plan: Plan,
         perform: Perform,
-        sources: Sequence[Any],
+        sources: Sequence[Any] | Mapping[str, Any],
         limits: Limits,
         meter: Meter,
         on_staged: Callable[[], None] | None,
@@ -100,7 +99,6 @@ class _Run:
         self.host = Budget(plan.host_budget)
         self.write = Budget(limits.write)
         self.read = Budget(limits.read)
-        self.seconds = limits.seconds
         self.needs = {step.number: step.needs for step in plan.steps}
         self.done = {step.number: anyio.Event() for step in plan.steps}
         holding = [step.number for step in plan.steps if step.holds]
@@ -109,8 +107,8 @@ class _Run:
         self.uses = {step.number: frozenset(uses(step.effect)) for step in plan.steps}
         self.users = collections.Counter(n for used in self.uses.values() for n in used)
         self.staging = sum(step.staging for step in plan.steps)
+        self.held: dict[int, int] = {}
         self.failed: list[tuple[Step, BaseException]] = []
-        meter.start(plan)
 
     async def all(self) -> None:
         if not self.staging and self.on_staged is not None:
@@ -134,15 +132,26 @@ class _Run:
         await self.hold(step)
         await self.write.acquire(step.writes)
         await self.read.acquire(step.reads)
+        taken = step.holds + step.keeps
+        self.meter.hold(taken)
         try:
-            self.results[step.number] = await self.act(step.effect)
+            answer = self.results[step.number] = await self.act(step.effect)
+            self.held[step.number] = taken = self.account(step, answer)
         except Exception as error:
             self.failed.append((step, error))
+            self.meter.hold(-taken)
             raise
         finally:
             self.write.release(step.writes)
             self.read.release(step.reads)
         self.finish(step)
+
+    def account(self, step: Step, answer: Any) -> int:
+        """Corrects what was reserved for a step to what its result takes, and returns that."""
+        reserved = step.holds + step.keeps
+        taken = owned_bytes(step.effect, answer, reserved)
+        self.meter.hold(taken - reserved)
+        return taken
 
     async def hold(self, step: Step) -> None:
         """Takes host memory in the plan's order, so that no later step starves an earlier one."""
@@ -167,20 +176,29 @@ class _Run:
         for number in (step.number, *self.uses[step.number]):
             if not self.users[number] and number != self.plan.result:
                 self.results[number] = None
-                self.host.release(0 if number == SOURCES else self.plan.steps[number].holds)
+                self.let_go(number)
         if step.staging:
             self.staging -= 1
             if self.staging == 0 and self.on_staged is not None:
                 self.on_staged()
 
+    def let_go(self, number: int) -> None:
+        """Gives back the host memory of a result that nobody uses any more."""
+        if number == SOURCES:
+            return
+        step = self.plan.steps[number]
+        self.host.release(step.holds)
+        if not step.keeps:
+            self.meter.hold(-self.held.pop(number, 0))
+
     def concrete(self, effect: Effect) -> Effect:
         """The effect with every ``From`` replaced by the result it names."""
         changes: dict[str, Any] = {}
-        for field in dataclasses.fields(effect):
-            value = getattr(effect, field.name)
+        for name in later_fields(type(effect)):
+            value = getattr(effect, name)
             resolved = self.resolve(value)
             if resolved is not value:
-                changes[field.name] = resolved
+                changes[name] = resolved
         return dataclasses.replace(effect, **changes) if changes else effect
 
     def resolve(self, value: Any) -> Any:
@@ -196,25 +214,13 @@ class _Run:
 
     def explain(self, error: BaseException) -> BaseException:
         """The one error to raise: the first failure, described, with the others as notes."""
-        if isinstance(error, TimeoutError) and not self.failed:
-            return self.late()
         if not self.failed:
             return error
         (step, cause), *others = self.failed
         failure = describe(cause, step, self.plan)
         for other, also in others:
-            failure.add_note(f"Also failed: {sentence(other.effect, self.plan.names)}: {also}")
+            failure.add_note(f"Also failed: {self.plan.sentence(other)}: {also}")
         return failure
-
-    def late(self) -> OperationTimeoutError:
-        waiting = [s for s in self.plan.steps if not self.done[s.number].is_set()]
-        first = sentence(waiting[0].effect, self.plan.names) if waiting else "nothing"
-        return OperationTimeoutError(
-            f"The {self.plan.title} took longer than {self.seconds:g} s; it was given up with "
-            f"{len(waiting)} of {len(self.plan.steps)} steps not done, the first: {first}",
-            path=self.plan.path,
-            hint="Raise ctx.asynchronous.timeout_secs, or set it to None for no limit.",
-        )
 
     async def undo(self, failure: BaseException) -> None:
         seal = self.plan.seal
@@ -231,12 +237,12 @@ class _Run:
 def describe(error: BaseException, step: Step, plan: Plan) -> BaseException:
     """Turns what a handler raised into an error that says what was done, and to what."""
     where = getattr(step.effect, "path", None) or plan.path
-    what = f"could not {sentence(step.effect, plan.names)}"
+    what = f"could not {plan.sentence(step)}"
     if isinstance(step.effect, Call):
         error.add_note(f"{step.effect.name} raised this; the checkpoint {plan.path!r} is complete.")
         return error
     if isinstance(error, SealwaxError):
-        return error.located(path=where)
+        return error.located(item=step.item, path=where)
     if step.number == plan.seal and getattr(error, "errno", None) in _TAKEN:
         made = CheckpointExistsError(
             "Another save put something at the path while this one was under way",
@@ -252,8 +258,13 @@ def describe(error: BaseException, step: Step, plan: Plan) -> BaseException:
         made = kind.from_os_error(error, what, leaf=leaf, path=where)
     elif isinstance(error, (MemoryError, KeyboardInterrupt, SystemExit)):
         return error
+    elif isinstance(step.effect, HandlerEffect):
+        whose = f" of checkpointable {step.item!r}" if step.item is not None else ""
+        error.add_note(f"The handler{whose} raised this: {what}.")
+        return error
     else:
         made = InternalError(f"{what}: {error}", leaf=leaf, path=where)
+    made.located(item=step.item)
     if len(leaves) > 1:
         made.add_note(f"The step holds {len(leaves)} leaves, from {leaves[0]!r} to {leaves[-1]!r}.")
     made.__cause__ = error

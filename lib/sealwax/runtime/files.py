@@ -130,18 +130,33 @@ def remove_tree(path: str) -> None:
 
 
 def rename(source: str, target: str) -> None:
-    """Renames a directory onto a name that is free.
+    """Renames a directory or file onto a name that is free.
 
     Raises:
       FileExistsError: Something is at ``target``.
     """
     if _rename_with(source, target, _RENAME_NOREPLACE, _RENAME_EXCL_DARWIN):
         return
+    if not os.path.isdir(source):
+        os.link(source, target, follow_symlinks=False)
+        os.unlink(source)
+        return
     # A file system without the flag: a directory can still only replace an empty directory, so
     # the worst that a race can do here is to put the checkpoint where an empty one was made.
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
     os.rename(source, target)
+
+
+def replace(source: str, target: str) -> None:
+    """Lets one file take the place of another in one step."""
+    os.replace(source, target)
+
+
+def remove_file(path: str) -> None:
+    """Removes a file; one that is gone already is fine."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def exchange(first: str, second: str) -> None:
@@ -204,6 +219,63 @@ class Leases:
         with self._lock:
             self._held.append(descriptor)
 
+    def hold(self, path: str, keep: bool) -> bool | None:
+        """Leases a directory that is there, or only tells whether it could.
+
+        Returns:
+          Whether it is there; ``None`` while somebody else has it.
+        """
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        there = _still_there(path, descriptor)
+        if there and keep:
+            with self._lock:
+                self._held.append(descriptor)
+        else:
+            os.close(descriptor)
+        # Another one may have been made in its place.
+        return True if there else None
+
+    def exchange(self, first: str, second: str) -> None:
+        """Exchanges two directories as ``exchange`` does, and leases what comes to ``first``.
+
+        Otherwise someone who cleans up could take that for abandoned before it was looked at: it
+        need not be what was there when the save began.
+        """
+        descriptor = _lease(second)
+        try:
+            exchange(first, second)
+        except BaseException:
+            if descriptor is not None:
+                os.close(descriptor)
+            raise
+        if descriptor is not None and not _still_there(first, descriptor):
+            # Something else was put there since.
+            os.close(descriptor)
+            descriptor = _lease(first)
+        if descriptor is not None:
+            with self._lock:
+                self._held.append(descriptor)
+
+    def remove_replaced(self, path: str) -> None:
+        """Removes what a seal took the place of; see ``remove_replaced``."""
+        with self._lock:
+            mine = [held for held in self._held if _still_there(path, held)]
+        if mine:
+            _remove_replaced(path, mine[0])
+        else:
+            remove_replaced(path)
+
     def close(self) -> None:
         """Gives up all leases."""
         with self._lock:
@@ -230,18 +302,35 @@ def remove_replaced(path: str) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Meanwhile someone who cleans up may have removed it.
-        if not _still_there(path, descriptor):
-            return
-        found = os.listdir(descriptor)
-        if found and not has_marker(found):
-            _keep(path)
-        _remove_held(path, descriptor)
+        if _still_there(path, descriptor):
+            _remove_replaced(path, descriptor)
     except BlockingIOError:
         # Only ours are ever leased: its own save still is at it, or someone is cleaning it up and
         # may have taken the markers first.
         remove_tree(path)
     finally:
         os.close(descriptor)
+
+
+def _remove_replaced(path: str, descriptor: int) -> None:
+    found = os.listdir(descriptor)
+    if found and not has_marker(found):
+        _keep(path)
+    _remove_held(path, descriptor)
+
+
+def _lease(path: str) -> int | None:
+    """Leases the directory at ``path``; ``None`` where there is none, or somebody else has it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _keep(path: str) -> NoReturn:

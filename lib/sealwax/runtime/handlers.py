@@ -18,6 +18,7 @@ of all is the live one, which touches the world. The stack is an immutable tuple
 from __future__ import annotations
 
 import abc
+import contextlib
 import contextvars
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -42,6 +43,13 @@ class Handler(abc.ABC):
 
         Effects arrive from several tasks at once, and never with an unresolved ``From``.
         """
+
+    def operation(self) -> contextlib.AbstractContextManager[Handler]:
+        """What answers in this handler's place during one operation; left when that ends.
+
+        For a handler that keeps something for as long as an operation takes.
+        """
+        return contextlib.nullcontext(self)
 
     def __enter__(self) -> Self:
         _stack.set((*_stack.get(), self))

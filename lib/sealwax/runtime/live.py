@@ -10,8 +10,20 @@ from typing import Any, TypeVar, assert_never
 import anyio
 
 from sealwax import effects as e
-from sealwax.runtime import datafiles, devices, files, foreign, manyfiles, staging
-from sealwax.runtime.threads import in_thread
+from sealwax.options import DEFAULTS, Options
+from sealwax.runtime import (
+    checking,
+    datafiles,
+    devices,
+    digesting,
+    files,
+    foreign,
+    manyfiles,
+    merging,
+    staging,
+)
+from sealwax.runtime.handling import Handling
+from sealwax.runtime.threads import in_thread, waiting
 
 _T = TypeVar("_T")
 _THREADS = 4
@@ -21,12 +33,14 @@ _TOKEN_BYTES = 16
 class Live:
     """Performs effects for one operation, and holds its leases until ``close``."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: Options = DEFAULTS) -> None:
         self._leases = files.Leases()
         self._threads = anyio.CapacityLimiter(_THREADS)
+        self._handling = Handling(options)
 
     def close(self) -> None:
         """Gives up what the operation had in use."""
+        self._handling.close()
         self._leases.close()
 
     async def __call__(self, effect: e.Effect) -> Any:
@@ -40,12 +54,22 @@ class Live:
                 return await self._blocking(files.look, path)
             case e.ListDirectory(path=path):
                 return await self._blocking(files.list_directory, path)
+            case e.ListTree(path=path):
+                return await self._blocking(checking.list_tree, path)
             case e.ReadFile(path=path):
                 return await self._blocking(files.read_file, path)
+            case e.ReadMatching():
+                return await self._blocking(merging.read_matching, effect)
             case e.ReadEntries():
                 return await self._blocking(foreign.read_entries, effect)
-            case e.Call(function=function):
-                return await self._blocking(function)
+            case e.Hold(path=path, keep=keep):
+                return await waiting(
+                    lambda: self._blocking(self._leases.hold, path, keep)
+                )
+            case e.BeginSave() | e.FinishSave() | e.RunLoad() | e.RunMetadata():
+                return await self._handling(effect)
+            case e.Call(function=function, inputs=inputs):
+                return await self._blocking(function, *inputs)
             case e.Derive(function=function, inputs=inputs):
                 return await self._blocking(function, *inputs)
             case (
@@ -56,7 +80,11 @@ class Live:
                 | e.SyncTree()
                 | e.Rename()
                 | e.Exchange()
+                | e.Replace()
+                | e.RemoveFile()
                 | e.RemoveTree()
+                | e.DigestTree()
+                | e.LinkFiles()
             ):
                 return await self._blocking(self._file, effect)
             case _:
@@ -76,14 +104,29 @@ class Live:
                 return files.sync_directory(path)
             case e.SyncTree(path=path):
                 return files.sync_tree(path)
+            case e.DigestTree():
+                return digesting.digest_tree(effect)
+            case e.LinkFiles():
+                return merging.link_files(effect)
+            case _:
+                return self._move(effect)
+
+    def _move(
+        self, effect: e.Rename | e.Exchange | e.Replace | e.RemoveFile | e.RemoveTree
+    ) -> object:
+        match effect:
             case e.Rename(source=source, target=target):
                 return files.rename(source, target)
             case e.Exchange(first=first, second=second):
-                return files.exchange(first, second)
+                return self._leases.exchange(first, second)
+            case e.Replace(source=source, target=target):
+                return files.replace(source, target)
+            case e.RemoveFile(path=path):
+                return files.remove_file(path)
             case e.RemoveTree(path=path, abandoned=True):
                 return files.remove_abandoned(path)
             case e.RemoveTree(path=path, replaced=True):
-                return files.remove_replaced(path)
+                return self._leases.remove_replaced(path)
             case e.RemoveTree(path=path):
                 return files.remove_tree(path)
             case _:
@@ -99,12 +142,18 @@ class Live:
                 return await self._blocking(datafiles.write_batch, effect)
             case e.WriteChunks():
                 return await self._blocking(manyfiles.write_chunks, effect)
+            case e.MergeDatabases():
+                return await self._blocking(merging.merge_databases, effect)
             case e.Allocate():
                 return datafiles.allocate(effect)
             case e.ReadBatch():
                 return await self._blocking(datafiles.read_batch, effect)
             case e.ReadRegions():
                 return await self._blocking(foreign.read_regions, effect)
+            case e.CheckExtents():
+                return await self._blocking(checking.check_extents, effect)
+            case e.CheckArrays():
+                return await self._blocking(foreign.check_arrays, effect)
             case e.Place():
                 return await self._blocking(devices.place, effect)
             case _:

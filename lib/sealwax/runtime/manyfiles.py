@@ -5,28 +5,27 @@ What is written is synced in groups: the first sync of a group brings most of th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from sealwax.arrays.zarr import ZarrFormat, chunk_key
 from sealwax.effects import Stored, WriteChunks, WriteFiles
-from sealwax.runtime import files
 from sealwax.runtime.datafiles import encoded
+from sealwax.runtime.filesystem import LOCAL, FileSystem, Writable, write_all
 
 _GROUP = 64
 _File: TypeAlias = tuple[str, tuple[Any, ...]]
 """A name below a directory, and the buffers that make up the content."""
 
 
-def write_files(effect: WriteFiles) -> None:
+def write_files(effect: WriteFiles, target: FileSystem = LOCAL) -> None:
     """Writes new files, and makes the directories that they need."""
     contents: Mapping[str, bytes] = effect.contents  # pyright: ignore[reportAssignmentType]
     made = ((name, (content,)) for name, content in contents.items())
-    _write(effect.directory, made, durable=effect.sync)
+    _write(target, effect.directory, made, durable=effect.sync)
 
 
-def write_chunks(effect: WriteChunks) -> list[Stored]:
+def write_chunks(effect: WriteChunks, target: FileSystem = LOCAL) -> list[Stored]:
     """Writes every chunk of slabs into a file of its own and tells which."""
     format = ZarrFormat(effect.zarr)
     stored: list[Stored] = []
@@ -37,32 +36,33 @@ def write_chunks(effect: WriteChunks) -> list[Stored]:
             stored.append(Stored(leaf, index, name, 0, payload.nbytes + len(trailer), crc))
             yield name, (payload, trailer)
 
-    _write(effect.directory, chunks(), durable=effect.sync)
+    _write(target, effect.directory, chunks(), durable=effect.sync)
     return stored
 
 
-def _write(directory: str, contents: Iterable[_File], *, durable: bool) -> None:
+def _write(target: FileSystem, directory: str, contents: Iterable[_File], *, durable: bool) -> None:
     made: set[str] = set()
-    unsynced: list[int] = []
+    unsynced: list[Writable] = []
     try:
         for name, parts in contents:
             path = f"{directory}/{name}"
             above = path.rpartition("/")[0]
             if above not in made:
-                os.makedirs(above, exist_ok=True)
+                target.make_directories(above)
                 made.add(above)
-            unsynced.append(files.create(path))
-            files.write(unsynced[-1], parts)
+            file = target.create(path)
+            unsynced.append(file)
+            write_all(file, [memoryview(part) for part in parts])
             if len(unsynced) == _GROUP:
                 _finish(unsynced, durable)
         _finish(unsynced, durable)
     finally:
-        for descriptor in unsynced:
-            os.close(descriptor)
+        for file in unsynced:
+            file.close()
 
 
-def _finish(unsynced: list[int], durable: bool) -> None:
+def _finish(unsynced: list[Writable], durable: bool) -> None:
     while unsynced:
         if durable:
-            files.sync(unsynced[-1])
-        os.close(unsynced.pop())
+            unsynced[-1].sync()
+        unsynced.pop().close()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
+from returns.result import Result
+
 from sealwax.arrays.zarr import ZarrFormat, metadata_key
 from sealwax.effects import Effect, Entry, ListDirectory, Look, Now, ReadEntries, ReadFile, Token
-from sealwax.errors import CorruptionError, InvalidLayoutError
-from sealwax.layouts import manifest, orbax
+from sealwax.errors import CorruptionError, InvalidLayoutError, SealwaxError
+from sealwax.layouts import deletion, manifest, orbax
 from sealwax.layouts.detect import Found
 from sealwax.planning import contents, names
 from sealwax.planning.contents import Contents
@@ -24,6 +27,11 @@ from sealwax.trees.rich import read_value_tree
 Perform: TypeAlias = Callable[[Effect], Awaitable[Any]]
 T = TypeVar("T")
 _MOST_LOOKS = 100
+_log = logging.getLogger("sealwax")
+_DELETING = (
+    "The checkpointable %r of %s is being deleted and is passed over; "
+    "delete(path, checkpointable_name=%r) finishes it."
+)
 
 
 async def survey(perform: Perform, path: str, *, target: bool = True) -> Site:
@@ -83,8 +91,11 @@ async def mark(perform: Perform, path: str) -> bytes | None:
         return None
 
 
-async def find(perform: Perform, path: str) -> Found:
-    """Looks at a path from which a checkpoint is to be loaded."""
+async def find(perform: Perform, path: str, *, warn: bool = True) -> Found:
+    """Looks at a path from which a checkpoint is to be loaded.
+
+    With ``warn``, an item that does not count because it is being deleted is told to the log.
+    """
     perform = functools.partial(looking, perform)
     entry = await perform(Look(path=path))
     if entry is Entry.SYMLINK:
@@ -99,13 +110,24 @@ async def find(perform: Perform, path: str) -> Found:
         below = names.join(path, name)
         if await perform(Look(path=below)) is Entry.DIRECTORY:
             items[name] = await perform(ListDirectory(path=below))
-    return Found(
+    found = Found(
         path=path,
         entry=entry,
         names=inside,
         items=items,
         above=await _neighbours(perform, path),
+        deletion=await _deletion(perform, path) if orbax.DELETION in inside else None,
     )
+    if warn and found.deleting is not None:
+        _log.warning(_DELETING, found.deleting, path, found.deleting)
+    return found
+
+
+async def _deletion(perform: Perform, path: str) -> Result[deletion.Record, SealwaxError] | None:
+    where = names.join(path, orbax.DELETION)
+    data = await perform(ReadFile(path=where))
+    metadata = await perform(ReadFile(path=names.join(path, orbax.CHECKPOINT_METADATA)))
+    return None if data is None else deletion.read(data, metadata, where)
 
 
 async def _lists(perform: Perform, path: str) -> bool:
@@ -148,7 +170,7 @@ async def read_contents(
     digest = None if root is None else root.digests.get(f"{item}/{manifest.NAME}")
     if item and manifest.NAME in listed:
         data: bytes = await perform(ReadFile(path=where)) or b""
-        if digest is not None and digest != manifest.digest(data):
+        if digest is not None and not manifest.agrees(digest, data):
             raise CorruptionError(
                 "The item's manifest is not the one that the checkpoint was sealed with",
                 path=where,

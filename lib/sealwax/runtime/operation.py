@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import functools
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
+import anyio
+
 from sealwax.availability import unavailable
-from sealwax.effects import Effect
+from sealwax.effects import Effect, Plan
 from sealwax.effects.wording import sentence
-from sealwax.errors import OptionUnavailableError, SealwaxError, StorageError
+from sealwax.errors import (
+    OperationTimeoutError,
+    OptionUnavailableError,
+    SealwaxError,
+    StorageError,
+)
 from sealwax.options import Options
 from sealwax.runtime import handlers
-from sealwax.runtime.executor import Limits
+from sealwax.runtime.executor import Limits, execute
 from sealwax.runtime.live import Live
+from sealwax.runtime.watch import Watch
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,23 +31,29 @@ class Operation:
     """What an operation captured when it was called, and keeps to its end.
 
     Attributes:
+      title: The verb, for errors.
       path: Absolute path that it works on.
       options: The settings.
       stack: The effect handlers.
+      watch: What it is doing; its deadline counts from here.
     """
 
+    title: str
     path: str
     options: Options
     stack: handlers.Stack = dataclasses.field(default_factory=handlers.current)
+    watch: Watch = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "watch", Watch(self.options.asynchronous.timeout_secs))
 
     @property
     def limits(self) -> Limits:
-        """The byte budgets and the deadline that the settings ask for."""
+        """The byte budgets that the settings ask for."""
         memory = self.options.memory
         return Limits(
             write=memory.write_concurrent_bytes,
             read=memory.read_concurrent_bytes,
-            seconds=self.options.asynchronous.timeout_secs,
         )
 
     @property
@@ -47,17 +61,67 @@ class Operation:
         """Whether named tuples are told from dicts where there is no template."""
         return self.options.pytree.saving.pytree_metadata_options.support_rich_types
 
+    async def execute(
+        self,
+        plan: Plan,
+        perform: Callable[[Effect], Awaitable[Any]],
+        *,
+        sources: Sequence[Any] | Mapping[str, Any] = (),
+        on_staged: Callable[[], None] | None = None,
+    ) -> Any:
+        """Performs the plan of this operation, within its budgets; see ``executor.execute``."""
+        self.watch.names = plan.names
+        return await execute(
+            plan,
+            perform,
+            sources=sources,
+            limits=self.limits,
+            meter=self.watch.meter,
+            on_staged=on_staged,
+        )
+
     @asynccontextmanager
     async def performing(self) -> AsyncGenerator[Callable[[Effect], Awaitable[Any]]]:
-        """Gives the function that performs an effect, and ends what it has in use."""
-        live = Live()
+        """Gives the function that performs an effect, and ends what it has in use.
+
+        Raises:
+          OperationTimeoutError: The deadline came before the block was left.
+        """
+        live = Live(self.options)
+        entered = contextlib.ExitStack()
+        stack = tuple(entered.enter_context(handler.operation()) for handler in self.stack)
+        notes: list[str] = []
+
+        async def perform(effect: Effect) -> Any:
+            with self.watch.doing(effect):
+                return await handlers.perform(effect, stack, live)
+
         try:
-            yield functools.partial(handlers.perform, stack=self.stack, live=live)
+            with anyio.move_on_after(self.watch.left()) as deadline:
+                try:
+                    yield perform
+                except anyio.get_cancelled_exc_class() as cancelled:
+                    notes += getattr(cancelled, "__notes__", [])
+                    raise
         except SealwaxError as error:
             error.located(path=self.path)
             raise
         finally:
+            entered.close()
             live.close()
+        if deadline.cancelled_caught:
+            raise self._late(notes)
+
+    def _late(self, notes: list[str]) -> OperationTimeoutError:
+        error = OperationTimeoutError(
+            f"The {self.title} took longer than {self.watch.seconds:g} s and was given up "
+            f"({self.watch.status_when_late()})",
+            path=self.path,
+            hint="Raise ctx.asynchronous.timeout_secs, or set it to None for no limit.",
+        )
+        for note in notes:
+            error.add_note(note)
+        return error
 
 
 async def looking(perform: Callable[[Effect], Awaitable[Any]], effect: Effect) -> Any:
@@ -72,7 +136,7 @@ async def looking(perform: Callable[[Effect], Awaitable[Any]], effect: Effect) -
         raise StorageError.from_os_error(error, what, path=path) from error
 
 
-def raise_unavailable(options: Options, operation: Literal["save", "load"]) -> None:
+def raise_unavailable(options: Options, operation: Literal["save", "load", "delete"]) -> None:
     """Refuses what cannot act yet, instead of ignoring it.
 
     Raises:
@@ -90,5 +154,5 @@ def raise_unavailable(options: Options, operation: Literal["save", "load"]) -> N
         raise OptionUnavailableError(
             f"A {operation} by several processes together is not there yet",
             found=f"{jax.process_count()} processes",
-            hint="Gather the state in one process that runs alone, for now.",
+            hint="Let one process that runs alone do it, for now.",
         )

@@ -9,28 +9,94 @@ from typing import Any, Generic, TypeVar
 from sealwax.errors import OperationTimeoutError
 from sealwax.runtime import exits
 from sealwax.runtime.background import Job
-from sealwax.runtime.meter import Meter, Progress
+from sealwax.runtime.meter import Progress
+from sealwax.runtime.moments import Moment
 
 T = TypeVar("T")
 _log = logging.getLogger("sealwax")
 
 
-class AsyncResponse(Generic[T]):
-    """An operation that goes on in the background.
+class Point:
+    """A point of an operation: threads ``wait()`` for it, and tasks ``await`` it.
 
-    ``result()`` waits for it, and so does ``await response``. A failure that is never asked for
-    is reported when the interpreter exits, and the exit status is then 74.
+    The operation's failure on the way there is raised to whoever waits.
 
     >>> import sealwax as ocp
     >>> response = ocp.save_async(getfixture("tmp_path") / "ckpt", {"step": 1})
+    >>> response.committed.wait()
+    >>> response.committed.is_reached()
+    True
+    """
+
+    def __init__(self, job: Job[Any], name: str, moment: Moment) -> None:
+        self._job = job
+        self._name = name
+        self._moment = moment
+        self.over = job.finished
+        """The point is reached, or never will be."""
+        if moment is not job.finished:
+            self.over = Moment(job.name)
+            moment.call(self.over.set)
+            job.finished.call(self.over.set)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Blocks until the operation is there.
+
+        Args:
+          timeout: Seconds to wait at most; the operation goes on when they have passed.
+
+        Raises:
+          OperationTimeoutError: The time has passed.
+          SealwaxError: The operation failed before.
+        """
+        if not self.over.wait(timeout):
+            raise OperationTimeoutError(
+                f"The {self._job.name} is not {self._name} after {timeout:g} s; it goes on "
+                f"({self._job.watch.status()})",
+                hint="Wait again, or cancel() to give it up.",
+            )
+        self._raise()
+
+    def is_reached(self) -> bool:
+        """Whether the operation got there."""
+        reached = self._moment.is_set()
+        return reached and (self._moment is not self._job.finished or self._job.error is None)
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._reach().__await__()
+
+    async def _reach(self) -> None:
+        await self.over.reached()
+        self._raise()
+
+    def _raise(self) -> None:
+        if not self.is_reached():
+            self._job.value()
+
+
+class AsyncResponse(Generic[T]):
+    """An operation that goes on in the background.
+
+    ``result()`` waits for its end, and so does ``await response``. A failure that is never asked
+    for is reported when the interpreter exits, and the exit status is then 74.
+
+    Attributes:
+      staged: The point from which on what was passed may be donated, changed or deleted.
+      committed: The point at which the operation is done: the checkpoint is complete, visible,
+        and on stable storage. A load has only this point, and ``staged`` is the same.
+
+    >>> import sealwax as ocp
+    >>> response = ocp.save_async(getfixture("tmp_path") / "ckpt", {"step": 1}, until="captured")
+    >>> response.staged.wait()  # from here on the state may be donated
     >>> response.result()
     >>> response.done()
     True
     """
 
-    def __init__(self, job: Job[T], meter: Meter) -> None:
+    def __init__(self, job: Job[T], staged: Moment | None = None) -> None:
         self._job = job
-        self._meter = meter
+        self.committed = Point(job, "finished", job.finished)
+        self.staged = self.committed if staged is None else Point(job, "staged", staged)
 
     def result(self, timeout: float | None = None) -> T:
         """Waits for the end and returns the result.
@@ -42,13 +108,7 @@ class AsyncResponse(Generic[T]):
           OperationTimeoutError: The time has passed.
           SealwaxError: The operation failed; the same error each time it is asked for.
         """
-        if not self._job.finished.wait(timeout):
-            now = self.progress
-            raise OperationTimeoutError(
-                f"The {self._job.name} is not finished after {timeout:g} s; it goes on, with "
-                f"{now.effects_done} of {now.effects_total} effects done",
-                hint="Call result() again, or cancel() to give it up.",
-            )
+        self.committed.wait(timeout)
         return self._job.value()
 
     def done(self) -> bool:
@@ -62,7 +122,7 @@ class AsyncResponse(Generic[T]):
     @property
     def progress(self) -> Progress:
         """How far the operation is."""
-        return self._meter.now
+        return self._job.watch.meter.now
 
     def on_complete(
         self,
@@ -97,5 +157,5 @@ class AsyncResponse(Generic[T]):
         return self._wait().__await__()
 
     async def _wait(self) -> T:
-        await self._job.finished.reached()
+        await self.committed
         return self._job.value()

@@ -15,22 +15,43 @@ from sealwax.arrays.casts import convert
 from sealwax.arrays.compressibility import shrinks
 from sealwax.arrays.forms import PINNED, WHOLE, Form, Source, as_bytes
 from sealwax.effects import Probe, Slab, Stage
+from sealwax.errors import LeafError
 from sealwax.runtime import garbage
 
 Buffer = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 def stage(effect: Stage) -> list[Buffer]:
-    """Brings slabs to the host, in order."""
+    """Brings slabs to the host, in order.
+
+    Raises:
+      LeafError: An array is no longer there.
+    """
     sources: Sequence[Source] = effect.leaves  # pyright: ignore[reportAssignmentType]
     with garbage.paused():
+        for slab in effect.slabs:
+            _check_there(sources[slab.leaf].value, effect, slab.leaf)
         return [bring(sources[slab.leaf], slab, effect.copy) for slab in effect.slabs]
+
+
+def _check_there(value: Any, effect: Stage, leaf: int) -> None:
+    if not isinstance(value, np.ndarray) and value.is_deleted():
+        raise LeafError(
+            "The array was donated or deleted before it was brought to the host",
+            leaf=effect.names[leaf] if effect.names else None,
+            hint="Let staged.wait() or result() return first, where key_priority or until say that "
+            "an array is brought to the host later.",
+        )
 
 
 def bring(source: Source, slab: Slab, copy: bool) -> Buffer:
     """The bytes of one slab, as a read-only buffer that the caller cannot change if ``copy``."""
     value, form = source
     owned = isinstance(value, np.ndarray)
+    if form.plain and not owned and slab.last - slab.first == form.chunk_count:
+        array = np.asarray(value)
+        if array.flags.c_contiguous and array.dtype == form.storage.dtype:
+            return as_bytes(array)
     data = _shard(value, form, slab.shard)
     if form.on_host and form.rows:
         array = np.asarray(data)
@@ -72,8 +93,13 @@ def _gather(value: Any, form: Form, slab: Slab) -> Buffer:
     size = form.chunk_bytes
     buffer = np.empty(len(chunks) * size, np.uint8)
     for place, piece in enumerate(pieces):
-        found = np.ascontiguousarray(convert(np.asarray(piece), form.storage.dtype, lossy=True))
-        buffer[place * size : (place + 1) * size] = as_bytes(form.storage.encode(found))
+        target = buffer[place * size : (place + 1) * size]
+        found = np.asarray(piece)
+        if found.dtype == form.storage.dtype == form.storage.carrier:
+            target.view(found.dtype).reshape(found.shape)[...] = found
+        else:
+            converted = np.ascontiguousarray(convert(found, form.storage.dtype, lossy=True))
+            target[:] = as_bytes(form.storage.encode(converted))
     buffer.flags.writeable = False
     return buffer
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar, TypeVarTuple
 
 import anyio
@@ -10,6 +10,19 @@ import anyio.to_thread
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
+
+
+_FIRST_PAUSE = 0.001
+_LAST_PAUSE = 0.1
+
+
+async def waiting(ask: Callable[[], Awaitable[T | None]]) -> T:
+    """Asks again and again, ever less often, until there is an answer."""
+    pause = _FIRST_PAUSE
+    while (answer := await ask()) is None:
+        await anyio.sleep(pause)
+        pause = min(2 * pause, _LAST_PAUSE)
+    return answer
 
 
 async def in_thread(

@@ -21,18 +21,21 @@ jax: Any = _jax
 
 
 def like(
-    first: Any, buffers: Sequence[np.ndarray[Any, Any]], devices: Sequence[Any] | None = None
-) -> Any:
-    """An array of the form of ``first``, which JAX made.
+    first: Any, devices: Sequence[Any] | None = None
+) -> Callable[[list[np.ndarray[Any, Any]]], Any]:
+    """A function that makes arrays of the form of ``first``, which JAX made.
 
     Args:
       first: An array of the same shape, dtype and sharding.
-      buffers: The data, one buffer for each device.
       devices: The devices, or ``None`` for the one that ``first`` is on.
+
+    Returns:
+      A function of the data, one buffer for each device.
     """
     put: Any = _batched_put()
     where = list(first.devices()) if devices is None else list(devices)
-    return put(first.aval, first.sharding, list(buffers), where, committed=first.committed)
+    aval, sharding, committed = first.aval, first.sharding, first.committed
+    return lambda buffers: put(aval, sharding, buffers, where, committed=committed)
 
 
 def available() -> bool:

@@ -40,7 +40,7 @@ def forget(flat: Flat) -> Flat:
     """The same without the leaves' values, so that whoever keeps it does not keep them alive."""
     leaves = tuple(
         [
-            leaf if isinstance(leaf.value, EmptyKind) else leaf._replace(value=None)
+            leaf if isinstance(leaf.value, EmptyKind) else Leaf(leaf.path, leaf.name, None)
             for leaf in flat.leaves
         ]
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Collection, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from returns.result import Failure, Result, Success
 
@@ -36,8 +36,7 @@ from sealwax.trees.structure import (
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """A leaf to be read.
 
     Attributes:

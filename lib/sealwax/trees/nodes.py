@@ -44,18 +44,24 @@ class Opener:
         kind = cast("type[object]", type(value))
         if kind in self.leaf_types:
             return None
+        # Copies, made in one step: what can be changed may be, by another thread, at any moment.
         if kind is dict or kind is collections.defaultdict:
-            container, path = self._dict(cast("dict[object, object]", value))
-            return container, path, [value[key] for key in container.keys]
-        if kind is list or kind is tuple:
-            return Plain.LIST if kind is list else Plain.TUPLE, self._items(len(value)), value
+            items = dict(cast("dict[object, object]", value))
+            container, path = self._dict(items)
+            return container, path, [items[key] for key in container.keys]
+        if kind is list:
+            inner = tuple(cast("list[object]", value))
+            return Plain.LIST, self._items(len(inner)), inner
+        if kind is tuple:
+            return Plain.TUPLE, self._items(len(value)), value
         if value is None:
             return _NOTHING
         if kind is collections.OrderedDict:
-            keys: tuple[object, ...] = tuple(value)
+            ordered = dict(cast("dict[object, object]", value))
+            keys = tuple(ordered)
             texts = tuple([str(key) for key in keys])
             container = DictOf(keys=keys, ordered=True)
-            return container, from_texts(texts, KeyKind.MAPPING), tuple(value.values())
+            return container, from_texts(texts, KeyKind.MAPPING), tuple(ordered.values())
         return self._registered(value)
 
     def _items(self, count: int) -> Path:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from returns.result import safe
 
@@ -15,8 +15,7 @@ from sealwax.trees.structure import EmptyKind
 _EMPTY = {kind.value: kind for kind in EmptyKind} | {"NamedTuple": EmptyKind.NONE}
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """What is recorded about one leaf.
 
     Attributes:
@@ -54,23 +53,28 @@ def to_entries(entries: Iterable[Entry]) -> dict[str, object]:
     ["('w',)"]
     """
     steps: dict[Key, dict[str, object]] = {}
+    values: dict[object, dict[str, object]] = {}
     records: dict[str, object] = {}
-    for path, value_type, skip, write_shape in map(_parts, entries):
+    for path, *about in entries:
         keys: list[dict[str, object]] = []
         for key in path:
             step = steps.get(key)
             if step is None:
-                step = steps[key] = {"key": key.text, "key_type": key.kind.value}
+                step = steps[key] = {"key": key[0], "key_type": key[1].value}
             keys.append(step)
-        value: dict[str, object] = {"value_type": value_type, "skip_deserialize": skip}
-        if write_shape is not None:
-            value["write_shape"] = list(write_shape)
+        known = tuple(about)
+        value = values.get(known)
+        if value is None:
+            value = values[known] = _value_metadata(*about)
         records[entry_key(path)] = {"key_metadata": keys, "value_metadata": value}
     return records
 
 
-def _parts(entry: Entry) -> tuple[Path, str, bool, tuple[int, ...] | None]:
-    return entry.path, entry.value_type, entry.skip_deserialize, entry.write_shape
+def _value_metadata(
+    value_type: str, skip: bool, write_shape: tuple[int, ...] | None
+) -> dict[str, object]:
+    value: dict[str, object] = {"value_type": value_type, "skip_deserialize": skip}
+    return value if write_shape is None else value | {"write_shape": list(write_shape)}
 
 
 @safe(exceptions=(InvalidLayoutError, CorruptionError))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
@@ -42,7 +41,7 @@ def value_tree(structure: Structure, entries: Sequence[Entry]) -> object | None:
 def name_empty_namedtuples(structure: Structure, entries: Sequence[Entry]) -> list[Entry]:
     """The entries, with the type that rich metadata has for empty named tuples."""
     return [
-        dataclasses.replace(entry, value_type=_EMPTY_NAMEDTUPLE) if is_empty else entry
+        entry._replace(value_type=_EMPTY_NAMEDTUPLE) if is_empty else entry
         for entry, is_empty in zip(entries, _empty_namedtuples(structure), strict=True)
     ]
 

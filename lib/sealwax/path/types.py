@@ -1,4 +1,4 @@
-"""Paths: what the verbs take, and what they give."""
+"""The types of paths."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Checkpointables: which handler saves and loads each item of a checkpoint. Pure."""

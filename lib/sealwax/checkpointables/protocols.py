@@ -1,0 +1,77 @@
+"""What a class has to have to be saved, or to save others: the protocols of Orbax v1.
+
+A class that was written for Orbax's protocols fits these without a change, and the other way
+round. ``save`` and ``load`` have two phases: what they do before they return happens while the
+caller waits, and the awaitable that they return is awaited in the background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+
+if TYPE_CHECKING:
+    import pathlib
+
+T = TypeVar("T")
+AbstractT = TypeVar("AbstractT")
+
+
+class PathAwaitingCreation(Protocol):
+    """A directory that may not be there yet."""
+
+    def __truediv__(self, other: Any) -> PathAwaitingCreation:
+        """A path below this one, which is there once this one is and somebody has made it."""
+        ...
+
+    @property
+    def path(self) -> pathlib.Path:
+        """The path, for its name: nothing may be written there before ``await_creation``."""
+        ...
+
+    async def await_creation(self) -> pathlib.Path:
+        """Waits until the directory is there, and gives its path."""
+        ...
+
+
+@runtime_checkable
+class StatefulCheckpointable(Protocol):
+    """An object that saves and loads itself, such as a data iterator."""
+
+    async def save(self, directory: PathAwaitingCreation) -> Awaitable[None]:
+        """Captures the state, and returns what writes it into ``directory``."""
+        ...
+
+    async def load(self, directory: pathlib.Path) -> Awaitable[None]:
+        """Returns what reads ``directory`` and puts this object into the state found there."""
+        ...
+
+
+class CheckpointableHandler(Protocol[T, AbstractT]):
+    """Saves and loads objects of type ``T``; ``AbstractT`` describes one without its data.
+
+    A handler's class is registered, not an instance: it is called without arguments whenever an
+    instance is needed.
+    """
+
+    async def save(self, directory: PathAwaitingCreation, checkpointable: T) -> Awaitable[None]:
+        """Captures ``checkpointable``, and returns what writes it into ``directory``."""
+        ...
+
+    async def load(
+        self, directory: pathlib.Path, abstract_checkpointable: AbstractT | None = None
+    ) -> Awaitable[T]:
+        """Returns what reads the object in ``directory``, as its abstract form asks."""
+        ...
+
+    async def metadata(self, directory: pathlib.Path) -> AbstractT:
+        """Describes what ``directory`` holds without reading all of it."""
+        ...
+
+    def is_handleable(self, checkpointable: Any) -> bool:
+        """Whether this handler can save the object."""
+        ...
+
+    def is_abstract_handleable(self, abstract_checkpointable: Any) -> bool | None:
+        """Whether this handler can load what the abstract form describes."""
+        ...

@@ -1,0 +1,100 @@
+"""Where the bytes of data effects go: the little that encoding needs of a file system.
+
+What is written is decided once, in ``datafiles`` and ``manyfiles``; the local file system and the
+one in memory only take it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+
+from sealwax.runtime import files
+
+
+class Writable(Protocol):
+    """A new file, which grows at its end."""
+
+    def write(self, parts: list[memoryview]) -> int:
+        """Appends buffers, or the first bytes of them, and tells how many bytes that were."""
+        ...
+
+    def sync(self) -> None:
+        """Brings what was written to stable storage."""
+        ...
+
+    def close(self) -> None:
+        """Ends the writing."""
+        ...
+
+
+class Readable(Protocol):
+    """A file that is there."""
+
+    def read(self, parts: list[memoryview], offset: int) -> int:
+        """Fills buffers, or the first bytes of them, and tells how many bytes that were."""
+        ...
+
+    def close(self) -> None:
+        """Ends the reading."""
+        ...
+
+
+class FileSystem(Protocol):
+    """What holds the files."""
+
+    def create(self, path: str) -> Writable:
+        """Makes a file, which must not exist."""
+        ...
+
+    def open(self, path: str) -> Readable:
+        """Opens a file for reading."""
+        ...
+
+    def make_directories(self, path: str) -> None:
+        """Makes a directory and those above it, where they are missing."""
+        ...
+
+
+def write_all(file: Writable, parts: list[memoryview]) -> None:
+    """Writes all of several buffers, however many calls it takes."""
+    while parts:
+        done = file.write(parts)
+        while parts and done >= parts[0].nbytes:
+            done -= parts.pop(0).nbytes
+        if done:
+            parts[0] = parts[0][done:]
+
+
+class _LocalFile:
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, parts: list[memoryview]) -> int:
+        return os.writev(self._descriptor, parts)
+
+    def read(self, parts: list[memoryview], offset: int) -> int:
+        return os.preadv(self._descriptor, parts, offset)
+
+    def sync(self) -> None:
+        files.sync(self._descriptor)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class _Local:
+    def create(self, path: str) -> Writable:
+        return _LocalFile(files.create(path))
+
+    def open(self, path: str) -> Readable:
+        return _LocalFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+
+    def make_directories(self, path: str) -> None:
+        os.makedirs(path, exist_ok=True)
+
+
+LOCAL: FileSystem = _Local()
+"""The file system of this machine."""

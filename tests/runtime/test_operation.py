@@ -1,0 +1,106 @@
+"""The deadline of an operation, which counts from its call."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import anyio
+import numpy as np
+import pytest
+
+import sealwax as ocp
+from sealwax import effects as e
+from sealwax.effect_handlers import Handler, inject
+from sealwax.errors import OperationTimeoutError
+from tests.gates import gate, names
+
+STATE = {"w": np.arange(1000), "step": 1}
+pytestmark = pytest.mark.usefixtures("anyio_backend")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ckpt"
+
+
+def within(seconds: float) -> ocp.Context:
+    return ocp.Context().at.asynchronous.timeout_secs.set(seconds)
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        (e.Look, "(under way: look at {path})"),
+        (e.ListDirectory, "(under way: list {above})"),
+        (e.Stage, "effects done; under way: bring 2 leaves to the host"),
+        (e.MakeDirectory, "effects done; under way: make directory {path}.orbax-checkpoint-tmp"),
+        (e.WriteBatch, "effects done; under way: write 2 leaves to {path}.orbax-checkpoint-tmp"),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+async def test_it_names_what_a_save_waited_for(path: Path, kind: type[Any], what: str) -> None:
+    with gate(kind), pytest.raises(OperationTimeoutError) as caught:
+        await ocp.aio.save(path, STATE, context=within(0.4))
+    assert "The save took longer than 0.4 s and was given up" in str(caught.value)
+    assert what.format(path=path, above=path.parent) in str(caught.value)
+    assert isinstance(caught.value, TimeoutError)
+    assert caught.value.path == str(path)
+    assert names(path.parent) == []
+
+
+@pytest.mark.parametrize("kind", [e.Look, e.ReadFile, e.ReadBatch])
+async def test_it_is_that_of_loads_too(path: Path, kind: type[Any]) -> None:
+    await ocp.aio.save(path, STATE)
+    with gate(kind), pytest.raises(OperationTimeoutError, match="load took longer than 0.4 s"):
+        await ocp.aio.load(path, context=within(0.4))
+
+
+async def test_it_names_what_a_thread_was_busy_with(path: Path) -> None:
+    class Busy(Handler):
+        async def perform(self, effect: Any, forward: Any) -> Any:
+            if isinstance(effect, e.Stage):
+                await anyio.to_thread.run_sync(done.wait)
+            return await forward(effect)
+
+    async def finish() -> None:
+        await anyio.sleep(0.6)
+        done.set()
+
+    done = threading.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(finish)
+        with Busy(), pytest.raises(OperationTimeoutError, match="under way: bring 2 leaves to the"):
+            await ocp.aio.save(path, STATE, context=within(0.4))
+    assert names(path.parent) == []
+
+
+async def test_observing_and_acting_share_it(path: Path) -> None:
+    """Half of it for each would be too long together."""
+    with (
+        inject(e.Now, delay=0.5),
+        inject(e.WriteBatch, delay=0.5),
+        pytest.raises(OperationTimeoutError, match="under way: write 2 leaves"),
+    ):
+        await ocp.aio.save(path, STATE, context=within(0.8))
+
+
+async def test_what_undoing_could_not_do_is_a_note(path: Path) -> None:
+    refused = OSError(13, "Permission denied")
+    with (
+        gate(e.WriteBatch),
+        inject(e.RemoveTree, error=refused),
+        pytest.raises(OperationTimeoutError) as caught,
+    ):
+        await ocp.aio.save(path, STATE, context=within(0.4))
+    (note,) = caught.value.__notes__
+    assert note.startswith("Could not remove")
+    assert "Permission denied" in note
+
+
+async def test_the_callers_own_deadline_is_the_callers(path: Path) -> None:
+    with gate(e.WriteBatch), anyio.move_on_after(0.05) as scope:
+        await ocp.aio.save(path, STATE, context=within(50))
+    assert scope.cancelled_caught
+    assert names(path.parent) == []
