@@ -36,7 +36,14 @@ def test_docstring(example: doctest.DocTest, request: pytest.FixtureRequest) -> 
     assert doctest.DocTestRunner(optionflags=FLAGS).run(example).failed == 0
 
 
-PAGES = ["README.md", "docs/handlers.md", "docs/checkpointables.md", "docs/power-loss.md"]
+PAGES = [
+    "README.md",
+    "docs/handlers.md",
+    "docs/hooks.md",
+    "docs/checkpointables.md",
+    "docs/clients.md",
+    "docs/power-loss.md",
+]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -71,6 +71,26 @@ class TestPendingSavesAreFinished:
         assert (status, out, err) == (3, ["registered before sealwax"], "")
         assert holds(path)
 
+    def test_when_the_last_garbage_is_collected(self, path: Path) -> None:
+        """No thread can be started then: in Python 3.11 that would wait for ever."""
+        status, out, err = run(
+            """
+            class Trainer:
+                def __init__(self):
+                    self.itself = self
+
+                def __del__(self, save=ocp.save, path=PATH, state=STATE):
+                    save(path, state)
+
+            import gc
+            gc.set_threshold(0)  # nothing before the interpreter itself collects it
+            Trainer()
+            """,
+            path,
+        )
+        assert (status, out, err) == (0, ["registered before sealwax"], "")
+        assert holds(path)
+
     @pytest.mark.parametrize("number", [0, 3])
     def test_after_sys_exit_in_another_thread(self, path: Path, number: int) -> None:
         """Which ends that thread only; the script goes on, and has a status of its own."""

@@ -239,9 +239,7 @@ def test_a_deleted_checkpoint_is_none(tmp_path: Path) -> None:
     assert not sealwax.is_orbax_checkpoint(tmp_path / "x")
 
 
-@pytest.mark.parametrize(
-    "setting", [{"checkpoint_layout": "safetensors"}, {"atomicity.mode": "commit_file"}]
-)
+@pytest.mark.parametrize("setting", [{"checkpoint_layout": "safetensors"}])
 def test_a_setting_that_cannot_act_on_a_look_says_so(tmp_path, setting):
     sealwax.save(tmp_path / "c", {"w": np.ones(3)})
     with pytest.raises(sealwax.errors.OptionUnavailableError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import stat
 from pathlib import Path
@@ -13,10 +15,12 @@ import pytest
 
 import sealwax
 from sealwax import effects
+from sealwax.effect_handlers import Handler, memory
 from sealwax.errors import (
     CheckpointExistsError,
     InvalidMetadataError,
     InvalidPathError,
+    StorageError,
     UnsupportedLeafError,
 )
 from tests.strategies import assert_same
@@ -185,3 +189,42 @@ def test_a_plan_says_what_it_would_replace(tmp_path: Path) -> None:
     kinds = {type(step.effect) for step in plan.steps}
     assert effects.Exchange in kinds
     assert effects.Rename not in kinds
+
+
+class TestDirectoriesAbove:
+    """Those that a save made go with it when it fails, and no others do."""
+
+    def fail(self, path, meanwhile=lambda: None):
+        class Broken(Handler):
+            async def perform(self, effect, forward):
+                if isinstance(effect, effects.WriteBatch):
+                    meanwhile()
+                    raise OSError(errno.ENOSPC, "full")
+                return await forward(effect)
+
+        with Broken(), pytest.raises(StorageError):
+            sealwax.save(path, {"w": np.ones(3)})
+
+    @pytest.mark.parametrize("stack", [contextlib.nullcontext, memory])
+    def test_are_removed(self, tmp_path, stack):
+        with stack():
+            sealwax.save(tmp_path / "there" / "1", {"w": 1})
+            self.fail(tmp_path / "there" / "a" / "b" / "c")
+            with pytest.raises(FileNotFoundError):
+                sealwax.load(tmp_path / "there" / "a")
+            assert sealwax.load(tmp_path / "there" / "1") == {"w": 1}
+            sealwax.save(tmp_path / "there" / "a" / "b" / "c", {"w": 2})
+
+    def test_stay_where_they_were_there_before(self, tmp_path):
+        (tmp_path / "empty").mkdir()
+        self.fail(tmp_path / "empty" / "a" / "c")
+        assert os.listdir(tmp_path) == ["empty"]
+        assert os.listdir(tmp_path / "empty") == []
+
+    def test_stay_where_somebody_has_put_something(self, tmp_path):
+        self.fail(tmp_path / "a" / "b" / "c", lambda: (tmp_path / "a" / "notes").touch())
+        assert os.listdir(tmp_path / "a") == ["notes"]
+
+    def test_stay_after_a_save(self, tmp_path):
+        sealwax.save(tmp_path / "a" / "b" / "c", {"w": 1})
+        assert sealwax.load(tmp_path / "a" / "b" / "c") == {"w": 1}

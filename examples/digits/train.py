@@ -6,18 +6,18 @@ Run it by itself, stop it however you like, and run it again::
 
 It goes on from the newest complete checkpoint and ends with the very bits of a run that nobody
 stopped, because everything the next step depends on is in the saved state: parameters, Adam's
-moments, the step count (which fixes the order of the data) and the random key behind dropout.
+moments and the random key behind dropout; the order of the data follows from the step.
 
-Each save is asynchronous. The state is donated to the next step at once; that is safe, since
-`save_async` has returned only when the checkpoint no longer depends on the caller's arrays.
+`training.run` is the loop. Its saves are asynchronous, and the state is donated to the next step at
+once; that is safe, since a save lets the loop go on only when the checkpoint no longer depends on
+its arrays. Told to stop by SIGTERM it saves the step that it has reached and ends with status 75.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
-import re
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +31,8 @@ import optax
 from sklearn.datasets import load_digits
 
 import sealwax as ocp
+from sealwax.path.step import standard_name_format
+from sealwax.training.save_decision_policies import FixedIntervalPolicy
 
 BATCH = 128
 OPTIMIZER = optax.adamw(optax.warmup_cosine_decay_schedule(0.0, 1e-3, 50, 400))
@@ -66,9 +68,10 @@ def initial_state(seed: int) -> TrainState:
 
 
 def train_step(
-    state: TrainState, pixels: jax.Array, labels: jax.Array
-) -> tuple[TrainState, jax.Array]:
-    """Takes one step of AdamW; returns the new state and the loss before the step."""
+    state: TrainState, batch: tuple[jax.Array, jax.Array]
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Takes one step of AdamW; returns the new state, and the loss before the step."""
+    pixels, labels = batch
     key, dropout = jax.random.split(state.key)
 
     def loss_of(params: Any) -> jax.Array:
@@ -78,15 +81,15 @@ def train_step(
     loss, gradient = jax.value_and_grad(loss_of)(state.params)
     updates, optimizer = OPTIMIZER.update(gradient, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
-    return TrainState(state.step + 1, params, optimizer, key), loss
+    return TrainState(state.step + 1, params, optimizer, key), {"loss": loss}
 
 
-def batches(start: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields the batches from step `start` on; the order depends on the seed and the step only."""
+def batches(done: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields what comes after `done` steps; the order depends on the seed and the step only."""
     pixels, labels = load_digits(return_X_y=True)
     pixels, labels = pixels.astype(np.float32) / 16, labels.astype(np.int32)
     per_epoch = len(labels) // BATCH
-    step = start
+    step = done
     while True:
         epoch, position = divmod(step, per_epoch)
         order = np.random.default_rng((seed, epoch)).permutation(len(labels))
@@ -95,22 +98,27 @@ def batches(start: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         step += 1
 
 
-def newest_checkpoint(directory: Path) -> Path | None:
-    """Finds the complete checkpoint with the highest step; what a crash left behind is none."""
-    steps = {
-        int(match[1]): entry
-        for entry in directory.iterdir()
-        if (match := re.fullmatch(r"step_(\d+)", entry.name)) and ocp.is_orbax_checkpoint(entry)
-    }
-    return steps[max(steps)] if steps else None
+class Timed(ocp.training.Checkpointer):
+    """A checkpointer that notes how long each save holds up the loop."""
 
+    def __init__(self, directory: Path, events: TextIO, save_every: int) -> None:
+        """Saves each `save_every` steps, in directories named `step_10`, `step_20`, ..."""
+        self.events = events
+        super().__init__(
+            directory,
+            save_decision_policy=FixedIntervalPolicy(save_every),
+            step_name_format=standard_name_format(step_prefix="step"),
+        )
 
-def resume(directory: Path, seed: int) -> TrainState:
-    """Loads the newest checkpoint, or starts afresh where there is none."""
-    newest = newest_checkpoint(directory)
-    if newest is None:
-        return initial_state(seed)
-    return ocp.load(newest, jax.eval_shape(initial_state, seed))
+    def save_checkpointables_async(self, step: int, *args: Any, **options: Any) -> Any:
+        """Begins a save, once the one before it is done."""
+        began = time.perf_counter()
+        self.wait()
+        waited = time.perf_counter()
+        response = super().save_checkpointables_async(step, *args, **options)
+        blocked = time.perf_counter() - waited
+        note(self.events, "save", step=step, blocked=blocked, waited=waited - began)
+        return response
 
 
 def write_final(path: Path, state: TrainState) -> None:
@@ -123,44 +131,33 @@ def write_final(path: Path, state: TrainState) -> None:
 
 def train(directory: Path, *, steps: int, save_every: int, pause: float, seed: int) -> None:
     """Runs to step `steps`, saving on the way, and notes in `events.jsonl` what happens."""
-    checkpoints = directory / "checkpoints"
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    state, saving = resume(checkpoints, seed), None
-    start = int(state.step)
+    directory.mkdir(parents=True, exist_ok=True)
     step_fn = jax.jit(train_step, donate_argnums=0)
-    with (directory / "events.jsonl").open("a", buffering=1) as events:
-        note(events, "start", step=start)
-        data = batches(start, seed)
-        for step in range(start + 1, steps + 1):
-            state, loss = step_fn(state, *next(data))
-            note(events, "step", step=step, loss=float(loss))
-            show(step, steps, float(loss))
-            if step % save_every == 0 or step == steps:
-                began = time.perf_counter()
-                if saving is not None:
-                    saving.result()
-                waited = time.perf_counter()
-                saving = ocp.save_async(checkpoints / f"step_{step}", state)
-                blocked = time.perf_counter() - waited
-                note(events, "save", step=step, blocked=blocked, waited=waited - began)
+    with (
+        (directory / "events.jsonl").open("a", buffering=1) as events,
+        Timed(directory / "checkpoints", events, save_every) as checkpointer,
+    ):
+
+        def on_step(step: int, _: TrainState, metrics: dict[str, jax.Array]) -> None:
+            note(events, "step", step=step, loss=float(metrics["loss"]))
             time.sleep(pause)
-        if saving is not None:
-            saving.result()
+
+        newest = checkpointer.latest
+        note(events, "start", step=newest.step if newest else 0)
+        state, _ = ocp.training.run(
+            step_fn,
+            initial_state(seed),
+            functools.partial(batches, seed=seed),
+            checkpointer,
+            steps=steps,
+            on_step=on_step,
+        )
     write_final(directory / "final.npz", state)
 
 
 def note(events: TextIO, kind: str, **facts: float) -> None:
     """Appends one event, whole, so that a kill cannot tear it."""
     events.write(json.dumps({"kind": kind, **facts}) + "\n")
-
-
-def show(step: int, steps: int, loss: float) -> None:
-    """Keeps one progress line current on a terminal, and a line now and then elsewhere."""
-    line = f"  step {step:4d}/{steps}  loss {loss:.4f}  {'#' * (30 * step // steps):30s}|"
-    if sys.stdout.isatty():
-        print(line, end="\r" if step < steps else "\n", flush=True)
-    elif step % 100 == 0:
-        print(line, flush=True)
 
 
 def main() -> None:

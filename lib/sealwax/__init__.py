@@ -7,79 +7,142 @@
 10
 """
 
+import gc as _gc
 import importlib as _importlib
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from sealwax import aio as aio
-from sealwax import arrays as arrays
-from sealwax import effect_handlers as effect_handlers
-from sealwax import effects as effects
-from sealwax import errors as errors
-from sealwax import handlers as handlers
-from sealwax import memory as memory
-from sealwax import options as options
-from sealwax import partial as partial
-from sealwax import path as path
-from sealwax import testing as testing
-from sealwax import training as training
-from sealwax import tree as tree
-from sealwax.checkpoint_metadata import CheckpointMetadata as CheckpointMetadata
-from sealwax.context import Context as Context
-from sealwax.context import get_context as get_context
-from sealwax.deleting import delete as delete
-from sealwax.deleting import delete_async as delete_async
-from sealwax.deleting import plan_delete as plan_delete
-from sealwax.deprecated import load_pytree as load_pytree
-from sealwax.deprecated import load_pytree_async as load_pytree_async
-from sealwax.deprecated import pytree_metadata as pytree_metadata
-from sealwax.deprecated import save_pytree as save_pytree
-from sealwax.deprecated import save_pytree_async as save_pytree_async
-from sealwax.handlers import AbstractCheckpointable as AbstractCheckpointable
-from sealwax.handlers import Checkpointable as Checkpointable
-from sealwax.handlers import CheckpointableHandler as CheckpointableHandler
-from sealwax.handlers import PathAwaitingCreation as PathAwaitingCreation
-from sealwax.handlers import StatefulCheckpointable as StatefulCheckpointable
-from sealwax.inspecting import is_orbax_checkpoint as is_orbax_checkpoint
-from sealwax.inspecting import metadata as metadata
-from sealwax.lens import register_pytrees as _register_pytrees
-from sealwax.loading import load as load
-from sealwax.loading import load_async as load_async
-from sealwax.loading import plan_load as plan_load
-from sealwax.loading_checkpointables import checkpointables_metadata as checkpointables_metadata
-from sealwax.loading_checkpointables import load_checkpointables as load_checkpointables
-from sealwax.loading_checkpointables import load_checkpointables_async as load_checkpointables_async
-from sealwax.loading_checkpointables import plan_load_checkpointables as plan_load_checkpointables
-from sealwax.opening import open as open
-from sealwax.planning.select import Report as Report
-from sealwax.planning.selection import Selection as Selection
-from sealwax.planning.verification import Problem as Problem
-from sealwax.planning.verification import Verification as Verification
-from sealwax.runtime.response import AsyncResponse as AsyncResponse
-from sealwax.saving import plan_save as plan_save
-from sealwax.saving import save as save
-from sealwax.saving import save_async as save_async
-from sealwax.saving_checkpointables import plan_save_checkpointables as plan_save_checkpointables
-from sealwax.saving_checkpointables import save_checkpointables as save_checkpointables
-from sealwax.saving_checkpointables import save_checkpointables_async as save_checkpointables_async
-from sealwax.selecting import Loaded as Loaded
-from sealwax.selecting import load_into as load_into
-from sealwax.tree import PyTreeMetadata as PyTreeMetadata
-from sealwax.verifying import plan_verify as plan_verify
-from sealwax.verifying import verify as verify
-from sealwax.verifying import verify_async as verify_async
-from sealwax.version import __version__ as __version__
+# Nothing of this is garbage, and a look through all that JAX holds takes a third as long again.
+_collecting = _gc.isenabled()
+_gc.disable()
+try:
+    from sealwax import arrays, effects, errors, handlers, memory, options, path, tree
+    from sealwax.checkpoint_metadata import CheckpointMetadata
+    from sealwax.context import Context, get_context
+    from sealwax.deleting import delete, delete_async, plan_delete
+    from sealwax.deprecated import (
+        load_pytree,
+        load_pytree_async,
+        pytree_metadata,
+        save_pytree,
+        save_pytree_async,
+    )
+    from sealwax.handlers import (
+        AbstractCheckpointable,
+        Checkpointable,
+        CheckpointableHandler,
+        PathAwaitingCreation,
+        StatefulCheckpointable,
+    )
+    from sealwax.inspecting import is_orbax_checkpoint, metadata
+    from sealwax.lens import register_pytrees as _register_pytrees
+    from sealwax.loading import load, load_async, plan_load
+    from sealwax.loading_checkpointables import (
+        checkpointables_metadata,
+        load_checkpointables,
+        load_checkpointables_async,
+        plan_load_checkpointables,
+    )
+    from sealwax.opening import open
+    from sealwax.planning.select import Report
+    from sealwax.planning.selection import Selection
+    from sealwax.planning.verification import Problem, Verification
+    from sealwax.runtime.response import AsyncResponse
+    from sealwax.saving import plan_save, save, save_async
+    from sealwax.saving_checkpointables import (
+        plan_save_checkpointables,
+        save_checkpointables,
+        save_checkpointables_async,
+    )
+    from sealwax.selecting import Loaded, load_into
+    from sealwax.tree import PyTreeMetadata
+    from sealwax.verifying import plan_verify, verify, verify_async
+    from sealwax.version import __version__
+finally:
+    if _collecting:
+        _gc.enable()
+
+if _TYPE_CHECKING:
+    from sealwax import aio, effect_handlers, hooks, multihost, partial, testing, training
+
+__all__ = [
+    "PLACEHOLDER",
+    "AbstractCheckpointable",
+    "AsyncResponse",
+    "CheckpointMetadata",
+    "Checkpointable",
+    "CheckpointableHandler",
+    "Context",
+    "Loaded",
+    "PathAwaitingCreation",
+    "Problem",
+    "PyTreeMetadata",
+    "Report",
+    "Selection",
+    "StatefulCheckpointable",
+    "Verification",
+    "__version__",
+    "aio",
+    "arrays",
+    "checkpointables_metadata",
+    "delete",
+    "delete_async",
+    "effect_handlers",
+    "effects",
+    "errors",
+    "get_context",
+    "handlers",
+    "hooks",
+    "is_orbax_checkpoint",
+    "load",
+    "load_async",
+    "load_checkpointables",
+    "load_checkpointables_async",
+    "load_into",
+    "load_pytree",
+    "load_pytree_async",
+    "memory",
+    "metadata",
+    "multihost",
+    "open",
+    "options",
+    "partial",
+    "path",
+    "plan_delete",
+    "plan_load",
+    "plan_load_checkpointables",
+    "plan_save",
+    "plan_save_checkpointables",
+    "plan_verify",
+    "pytree_metadata",
+    "save",
+    "save_async",
+    "save_checkpointables",
+    "save_checkpointables_async",
+    "save_pytree",
+    "save_pytree_async",
+    "testing",
+    "training",
+    "tree",
+    "verify",
+    "verify_async",
+]
 
 PLACEHOLDER = ...
 """Stands in a template for what is not to be loaded."""
 
 _register_pytrees()
 
-if _TYPE_CHECKING:
-    from sealwax import hooks as hooks
+_ON_DEMAND = frozenset(
+    {"aio", "effect_handlers", "hooks", "multihost", "partial", "testing", "training"}
+)
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def __getattr__(name: str) -> object:
-    # It needs chex, which takes longer to import than all the rest.
-    if name == "hooks":
-        return _importlib.import_module("sealwax.hooks")
+    # Not every program uses these, and together they cost as much as all the rest.
+    if name in _ON_DEMAND:
+        return _importlib.import_module(f"sealwax.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

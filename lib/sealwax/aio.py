@@ -27,6 +27,31 @@ from sealwax.selecting import Loaded, LoadInto
 from sealwax.trees.structure import PyTree
 from sealwax.verifying import Verify
 
+__all__ = [
+    "checkpointables_metadata",
+    "delete",
+    "delete_async",
+    "is_orbax_checkpoint",
+    "load",
+    "load_checkpointables",
+    "load_into",
+    "metadata",
+    "partial_discard",
+    "partial_finalize",
+    "partial_save",
+    "partial_save_async",
+    "save",
+    "save_async",
+    "save_checkpointables",
+    "save_checkpointables_async",
+    "verify",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 T = TypeVar("T")
 
 

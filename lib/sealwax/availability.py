@@ -12,7 +12,7 @@ from typing import Any, Literal, final
 from sealwax.checks import shown
 from sealwax.errors import OptionUnavailableError
 from sealwax.frozen import same
-from sealwax.options import DEFAULTS, AtomicityMode, CheckpointLayout, Options
+from sealwax.options import DEFAULTS, CheckpointLayout, Options
 
 Operation = Literal["save", "load", "delete"]
 
@@ -43,7 +43,6 @@ _BOTH = _SAVE | _LOAD
 _BROADCAST = "broadcasts between replicas"
 _PROCESSES = "more than one process"
 _SAFETENSORS = "the safetensors layout"
-_COMMIT_FILES = "commit files"
 
 LATER: dict[str, Later] = {
     "array.saving.enable_replica_parallel_separate_folder": _later(_SAVE, _PROCESSES),
@@ -56,8 +55,6 @@ LATER: dict[str, Later] = {
     "checkpoint_layout": _later(_BOTH, _SAFETENSORS, CheckpointLayout.SAFETENSORS),
     "safetensors.max_over_read_ratio": _later(_LOAD, _SAFETENSORS),
     "safetensors.read_chunk_bytes": _later(_LOAD, _SAFETENSORS),
-    "atomicity.mode": _later(_BOTH, _COMMIT_FILES, AtomicityMode.COMMIT_FILE),
-    "atomicity.allow_legacy_atomic_rename": _later(_LOAD, _COMMIT_FILES),
 }
 
 

@@ -90,7 +90,7 @@ class CheckpointMetadata(Generic[T]):
       settings: The plain-data part of the settings that wrote it; empty for Orbax's.
     """
 
-    path: Any
+    path: Any = dataclasses.field(kw_only=False)
     metadata: T
     init_timestamp_nsecs: int | None = None
     commit_timestamp_nsecs: int | None = None

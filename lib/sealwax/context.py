@@ -106,7 +106,7 @@ class Context:
     """A handle on one snapshot of the settings, for reading, assigning and using them.
 
     Args:
-      parent: Where to start: another context or a snapshot. Afterwards neither sees the other
+      context: Where to start: another context or a snapshot. Afterwards neither sees the other
         change.
       pytree_options: A whole group in place of the parent's; likewise all that follow.
 
@@ -152,7 +152,7 @@ class Context:
 
     def __init__(
         self,
-        parent: Context | Options | None = None,
+        context: Context | Options | None = None,
         *,
         pytree_options: PyTreeOptions | None = None,
         array_options: ArrayOptions | None = None,
@@ -182,7 +182,7 @@ class Context:
             "atomicity": atomicity_options,
         }
         given = {(name,): value for name, value in whole.items() if value is not None}
-        start = DEFAULTS if parent is None else _snapshot_of(parent)
+        start = DEFAULTS if context is None else _snapshot_of(context)
         self._base = update(start, given) if given else start
         self._blocks = OpenBlocks()
         # Reentrant: a collector that leaves a block may come in between.

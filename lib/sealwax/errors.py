@@ -13,6 +13,7 @@
     │   ├── UnsupportedLeafError     also TypeError and ValueError
     │   ├── UnregisteredLeafError    also TypeError and ValueError
     │   ├── NameCollisionError       also ValueError
+    │   ├── LeafRangeError           also ValueError
     │   └── LeafMismatchError        also ValueError; lists several in ``different``
     ├── TreeMismatchError            also ValueError
     ├── HandlerError                 a checkpointable and its handler do not get on
@@ -35,10 +36,15 @@
     ├── DeletionInProgressError      also RuntimeError
     ├── DeletionRecoveryError        also RuntimeError
     ├── CorruptionError              also OSError
-    ├── StorageError                 also OSError, with the original errno
+    ├── StorageError                 also OSError, with the original errno, and whichever of
+    │   │                            PermissionError, FileNotFoundError, FileExistsError,
+    │   │                            NotADirectoryError, TimeoutError, ... Python has for it
     │   └── SealError                the one step that commits the operation failed
     ├── OperationTimeoutError        also TimeoutError
     ├── OperationCancelledError      also RuntimeError
+    ├── DeadlockError                also RuntimeError
+    ├── ClosedError                  also RuntimeError
+    ├── ProcessesError               also RuntimeError
     ├── HookError                    also RuntimeError; see ``sealwax.hooks``
     ├── RunFailedError               also RuntimeError; see ``sealwax.testing``
     └── InternalError                also RuntimeError; a bug in sealwax
@@ -51,7 +57,13 @@ kept as ``__cause__``.
 from __future__ import annotations
 
 import dataclasses
-from typing import Self, TypeVar
+import functools
+from typing import Any, Self, TypeVar, cast
+
+
+def __dir__() -> list[str]:
+    defined = [name for name, value in globals().items() if isinstance(value, type)]
+    return [name for name in defined if globals()[name].__module__ == __name__]
 
 
 class SealwaxError(Exception):
@@ -135,6 +147,7 @@ def _capital(text: str) -> str:
 
 
 _E = TypeVar("_E", bound=SealwaxError)
+_S = TypeVar("_S", bound="StorageError")
 
 
 def _rebuild(kind: type[_E], what: str, state: dict[str, object]) -> _E:
@@ -207,6 +220,10 @@ class UnregisteredLeafError(LeafError, TypeError, ValueError):
 
 class NameCollisionError(LeafError, ValueError):
     """Two leaves would be stored under one name."""
+
+
+class LeafRangeError(LeafError, ValueError):
+    """A leaf has values that the dtype in which it is to be stored cannot hold."""
 
 
 class LeafMismatchError(LeafError, ValueError):
@@ -367,7 +384,10 @@ class CorruptionError(SealwaxError, OSError):
 
 
 class StorageError(SealwaxError, OSError):
-    """The file system or store refused an operation; ``errno`` is the original one."""
+    """The file system or store refused an operation; ``errno`` is the original one.
+
+    It is caught as what Python has for that number, too: ``except PermissionError`` catches it.
+    """
 
     @classmethod
     def from_os_error(
@@ -375,11 +395,49 @@ class StorageError(SealwaxError, OSError):
     ) -> Self:
         """Makes a storage error that keeps ``error``'s number, text, file name and notes."""
         reason = error.strerror or str(error) or type(error).__name__
-        made = cls(f"{what}: {reason}", leaf=leaf, path=path, hint=_ADVICE.get(error.errno or 0))
+        kind = _also(cls, error)
+        made = kind(f"{what}: {reason}", leaf=leaf, path=path, hint=_ADVICE.get(error.errno or 0))
         made.errno, made.strerror, made.filename = error.errno, reason, error.filename
         for note in getattr(error, "__notes__", ()):
             made.add_note(note)
         return made
+
+    def __reduce__(self) -> tuple[object, ...]:
+        made = type(self)
+        kind: type[StorageError] = getattr(made, "_of", made)
+        natural = made.__bases__[1] if kind is not made else OSError
+        facts = (self.errno, self.strerror, self.filename)
+        return _rebuild_storage, (kind, natural, self.what, facts, self.__dict__.copy())
+
+
+@functools.cache
+def _joined(kind: type[_S], natural: type[OSError]) -> type[_S]:
+    """The class of errors that are of both kinds; one for each pair, named after both."""
+    name = natural.__name__.removesuffix("Error") + kind.__name__
+    body = {"__module__": kind.__module__, "__doc__": kind.__doc__, "_of": kind}
+    return cast("type[_S]", type(name, (kind, natural), body))
+
+
+def _also(kind: type[_S], error: OSError) -> type[_S]:
+    """The kind of error, also the builtin that Python has for the number, if it has one."""
+    # Python looks a number up only where it makes an OSError itself.
+    natural = type(OSError(error.errno, "")) if error.errno is not None else OSError
+    for made in (natural, type(error)):
+        if made is not OSError and made.__module__ == "builtins":
+            return _joined(kind, made)
+    return kind
+
+
+def _rebuild_storage(
+    kind: type[_S],
+    natural: type[OSError],
+    what: str,
+    facts: tuple[int | None, str | None, object],
+    state: dict[str, object],
+) -> _S:
+    error = _rebuild(kind if natural is OSError else _joined(kind, natural), what, state)
+    error.errno, error.strerror, error.filename = cast("Any", facts)
+    return error
 
 
 class SealError(StorageError):
@@ -392,6 +450,18 @@ class OperationTimeoutError(SealwaxError, TimeoutError):
 
 class OperationCancelledError(SealwaxError, RuntimeError):
     """The operation was cancelled before it was committed."""
+
+
+class DeadlockError(SealwaxError, RuntimeError):
+    """What an operation itself called waits for the end of that operation."""
+
+
+class ProcessesError(SealwaxError, RuntimeError):
+    """The processes of a job could not meet: one failed, or they have no coordinator."""
+
+
+class ClosedError(SealwaxError, RuntimeError):
+    """A checkpointer was used after it was closed."""
 
 
 class HookError(SealwaxError, RuntimeError):

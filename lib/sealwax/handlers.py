@@ -14,28 +14,62 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from sealwax.checkpointables.protocols import CheckpointableHandler as CheckpointableHandler
-from sealwax.checkpointables.protocols import PathAwaitingCreation as PathAwaitingCreation
-from sealwax.checkpointables.protocols import StatefulCheckpointable as StatefulCheckpointable
-from sealwax.checkpointables.registry import Registry as Registry
-from sealwax.errors import AlreadyExistsError as AlreadyExistsError
-from sealwax.errors import InvalidCheckpointableError as InvalidCheckpointableError
-from sealwax.errors import InvalidHandlerError as InvalidHandlerError
-from sealwax.errors import NoEntryError as NoEntryError
-from sealwax.leaf_handlers import LeafHandler as LeafHandler
-from sealwax.leaf_handlers import LeafHandlers as LeafHandlers
-from sealwax.registration import CheckpointableHandlerRegistry as CheckpointableHandlerRegistry
-from sealwax.registration import RegistryHandle as RegistryHandle
-from sealwax.registration import global_registry as global_registry
-from sealwax.registration import local_registry as local_registry
-from sealwax.registration import register_handler as register_handler
-from sealwax.standard_handlers import JsonHandler as JsonHandler
+from sealwax.checkpointables.protocols import (
+    CheckpointableHandler,
+    PathAwaitingCreation,
+    StatefulCheckpointable,
+)
+from sealwax.checkpointables.registry import Registry
+from sealwax.errors import (
+    AlreadyExistsError,
+    InvalidCheckpointableError,
+    InvalidHandlerError,
+    NoEntryError,
+)
+from sealwax.leaf_handlers import LeafHandler, LeafHandlers
+from sealwax.registration import (
+    CheckpointableHandlerRegistry,
+    RegistryHandle,
+    global_registry,
+    local_registry,
+    register_handler,
+)
+from sealwax.standard_handlers import JsonHandler, ProtoHandler
 from sealwax.standard_handlers import MetricsHandler as _MetricsHandler
-from sealwax.standard_handlers import ProtoHandler as ProtoHandler
 from sealwax.standard_handlers import StatefulCheckpointableHandler as _StatefulHandler
 from sealwax.standard_leaves import STANDARD as _STANDARD
-from sealwax.standard_leaves import enum_handler as enum_handler
-from sealwax.tree_handler import PyTreeHandler as PyTreeHandler
+from sealwax.standard_leaves import enum_handler
+from sealwax.tree_handler import PyTreeHandler
+
+__all__ = [
+    "STANDARD_LEAF_HANDLERS",
+    "AbstractCheckpointable",
+    "AlreadyExistsError",
+    "Checkpointable",
+    "CheckpointableHandler",
+    "CheckpointableHandlerRegistry",
+    "InvalidCheckpointableError",
+    "InvalidHandlerError",
+    "JsonHandler",
+    "LeafHandler",
+    "LeafHandlers",
+    "NoEntryError",
+    "PathAwaitingCreation",
+    "ProtoHandler",
+    "PyTreeHandler",
+    "Registry",
+    "RegistryHandle",
+    "StatefulCheckpointable",
+    "enum_handler",
+    "global_registry",
+    "local_registry",
+    "register_handler",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 Checkpointable: TypeAlias = Any
 """Anything that a handler saves."""

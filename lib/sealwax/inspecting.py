@@ -38,7 +38,7 @@ class Inspect:
 
     async def _look(self, perform: Perform) -> CheckpointMetadata[Any]:
         path = self.operation.path
-        found = await find(perform, path)
+        found = await find(perform, path, self.operation.options)
         item = raised(choose_item(found, self.item))
         contents = await read_contents(perform, found, item, rich=self.operation.rich)
         where = names.join(path, orbax.CHECKPOINT_METADATA)
@@ -56,7 +56,9 @@ class Inspect:
     async def is_checkpoint(self) -> bool:
         """Whether a finished checkpoint is at the path."""
         async with self.operation.performing() as perform:
-            return is_checkpoint(await find(perform, self.operation.path, warn=False))
+            operation = self.operation
+            found = await find(perform, operation.path, operation.options, warn=False)
+            return is_checkpoint(found)
 
 
 def metadata(

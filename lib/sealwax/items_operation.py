@@ -57,7 +57,7 @@ class Items:
         """What the checkpoint has."""
         look = functools.partial(looking, perform)
         path = self.operation.path
-        found = await find(perform, path)
+        found = await find(perform, path, self.options)
         where = names.join(path, orbax.CHECKPOINT_METADATA)
         raised(has_items(found))
         known = orbax.CHECKPOINT_METADATA in found.names

@@ -62,7 +62,7 @@ class Load:
 
     async def contents(self, perform: Perform) -> Contents:
         """What the item holds."""
-        found = await find(perform, self.request.path)
+        found = await find(perform, self.request.path, self.request.options)
         item = raised(choose_item(found, self.item))
         return await read_contents(perform, found, item, rich=self.operation.rich)
 

@@ -5,10 +5,20 @@
 True
 """
 
-from sealwax.option_types import MemoryProfiler as MemoryProfiler
-from sealwax.option_types import SerializationStatusCallback as SerializationStatusCallback
-from sealwax.option_types import TransferPriority as TransferPriority
-from sealwax.regulator import Regulator as Regulator
-from sealwax.runtime.hostmemory import HostMemoryProfiler as HostMemoryProfiler
-from sealwax.runtime.hostmemory import memory_in_all as memory_in_all
-from sealwax.runtime.hostmemory import memory_in_use as memory_in_use
+from sealwax.option_types import MemoryProfiler, SerializationStatusCallback, TransferPriority
+from sealwax.regulator import Regulator
+from sealwax.runtime.hostmemory import HostMemoryProfiler, memory_in_all, memory_in_use
+
+__all__ = [
+    "HostMemoryProfiler",
+    "MemoryProfiler",
+    "Regulator",
+    "SerializationStatusCallback",
+    "TransferPriority",
+    "memory_in_all",
+    "memory_in_use",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

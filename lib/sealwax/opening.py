@@ -142,7 +142,7 @@ class Opening:
         async with self.operation.performing() as perform:
 
             async def look() -> Source:
-                found = await find(perform, path)
+                found = await find(perform, path, self.operation.options)
                 options = self.operation.options
                 item = raised(choose_item(found, self.item))
                 contents = await read_contents(perform, found, item, rich=self.operation.rich)

@@ -61,6 +61,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def _as_dtype(value: object) -> np.dtype[Any]:
     named = getattr(ml_dtypes, value, value) if isinstance(value, str) else value
     made: np.dtype[Any] = np.dtype(named)  # pyright: ignore[reportArgumentType, reportCallIssue]
@@ -69,11 +73,18 @@ def _as_dtype(value: object) -> np.dtype[Any]:
     return made.newbyteorder("=")
 
 
+def _as_inexact(value: object) -> np.dtype[Any]:
+    made = _as_dtype(value)
+    if not made.name.startswith(("float", "bfloat", "complex")):
+        raise ValueError("arrays of integers keep their own dtype")
+    return made
+
+
 def _is_relative_path(path: str) -> bool:
     return bool(path) and "://" not in path and path[0] != "/" and ".." not in path.split("/")
 
 
-DType = Annotated[npt.DTypeLike, Convert(make=_as_dtype, expected="a dtype of numbers")]
+DType = Annotated[npt.DTypeLike, Convert(make=_as_inexact, expected="a floating or complex dtype")]
 Bytes = Annotated[int, at_least(1)]
 Count = Annotated[int, at_least(1)]
 Index = Annotated[int, at_least(0)]

@@ -17,6 +17,19 @@ from sealwax.runtime.response import AsyncResponse
 from sealwax.runtime.starting import start
 from sealwax.trees.structure import PyTree
 
+__all__ = [
+    "discard",
+    "finalize",
+    "plan_finalize",
+    "plan_save",
+    "save",
+    "save_async",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def save(
     path: object,

@@ -9,10 +9,11 @@ from returns.result import Result
 
 from sealwax.context import Context, resolve
 from sealwax.effects import Plan
-from sealwax.errors import SealwaxError
+from sealwax.errors import OptionValueError, SealwaxError
 from sealwax.layouts.orbax import DEFAULT_ITEM
 from sealwax.options import Options
 from sealwax.paths import absolute
+from sealwax.planning.atomicity import in_place
 from sealwax.planning.finalize import FinalizeRequest, SessionSite, plan_discard, plan_finalize
 from sealwax.planning.partial import plan_part
 from sealwax.planning.parts import target_of
@@ -38,13 +39,22 @@ class SavePart(Save):
         context: Context | Options | None,
         background: bool,
     ) -> None:
+        options = resolve(context)
+        if in_place(options.atomicity, absolute(path)):
+            raise OptionValueError(
+                "Option 'atomicity.mode' does not allow to save in parts, which are put together "
+                "by renaming",
+                path=path,
+                expected="'auto' or 'atomic_rename'",
+                found="'commit_file'",
+            )
         super().__init__(
             path,
             one_tree(state, DEFAULT_ITEM),
             part=True,
             overwrite=False,
             custom_metadata=custom_metadata,
-            context=context,
+            context=options,
             background=background,
         )
 

@@ -14,6 +14,7 @@ from sealwax.effects import Plan
 from sealwax.errors import SealwaxError
 from sealwax.options import Options
 from sealwax.paths import absolute
+from sealwax.planning.atomicity import in_place
 from sealwax.planning.capture import Captured, capture_items, capture_tree, sources_of
 from sealwax.planning.parts import session_of
 from sealwax.planning.pipeline import bind, lift
@@ -78,7 +79,10 @@ class Save:
         """Observes and plans, with this transfer budget where there is one."""
         # What may be replaced must be looked at: nothing but a checkpoint ever is.
         request = self.request
-        look = request.overwrite or not request.options.file.skip_sync_file_validations
+        options = request.options
+        look = request.overwrite or not options.file.skip_sync_file_validations
+        # Nor is what an interrupted save left at the path itself known by a name beside it.
+        look = look or in_place(options.atomicity, request.path)
         site = await survey(perform, request.path, target=look)
         with garbage.paused():
             return plan(request.within(limit), site)

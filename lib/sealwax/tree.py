@@ -6,17 +6,43 @@ import os
 from typing import Any, TypeAlias, TypeVar, cast
 
 from sealwax.arrays.abstract import AbstractArray, AbstractScalar, AbstractShardedArray
-from sealwax.checkpoint_metadata import CheckpointMetadata
+from sealwax.checkpoint_metadata import (
+    ArrayMetadata,
+    CheckpointMetadata,
+    NumpyMetadata,
+    StorageMetadata,
+)
 from sealwax.context import Context
 from sealwax.handles import ArrayHandle
 from sealwax.inspecting import metadata
 from sealwax.opening import Node, abstract
 from sealwax.options import Options
 from sealwax.runtime.observe import raised
-from sealwax.trees.differences import Differences as Differences
-from sealwax.trees.differences import differences
-from sealwax.trees.merge import merge as merge
-from sealwax.trees.structure import PyTree as PyTree
+from sealwax.trees.differences import Differences, differences
+from sealwax.trees.merge import merge
+from sealwax.trees.structure import PyTree
+
+__all__ = [
+    "AbstractLeaf",
+    "ArrayMetadata",
+    "Differences",
+    "JsonType",
+    "Leaf",
+    "NumpyMetadata",
+    "PyTree",
+    "PyTreeKey",
+    "PyTreeKeyPath",
+    "PyTreeMetadata",
+    "PyTreeOf",
+    "StorageMetadata",
+    "diff",
+    "merge",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 _T = TypeVar("_T")
 

@@ -37,7 +37,7 @@ class Verify:
             return await undisturbed(perform, self.operation.path, look)
 
     async def _plan(self, perform: Perform) -> Plan:
-        census = await examine(perform, self.operation.path)
+        census = await examine(perform, self.operation.path, self.operation.options)
         with garbage.paused():
             planned = plan_sealed if census.manifests else plan_verify_orbax
             return planned(census, self.operation.options)

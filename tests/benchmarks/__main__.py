@@ -19,9 +19,12 @@ from pathlib import Path
 import jax
 
 import sealwax
+from tests.benchmarks import extras, scaling
 from tests.benchmarks.measure import Samples, drop_caches, peak, time_sides
 from tests.benchmarks.table import SIDES, Row, render, rows_of
 from tests.benchmarks.workloads import WORKLOADS, Workload
+
+EXTRAS = "extras"
 
 
 def machine() -> dict[str, object]:
@@ -51,7 +54,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="tests.benchmarks", description="Measures sealwax beside Orbax and the limit."
     )
-    names = [workload.name for workload in WORKLOADS]
+    names = [*(workload.name for workload in WORKLOADS), EXTRAS]
     parser.add_argument("--quick", action="store_true", help="small sizes, three rounds")
     parser.add_argument(
         "--only",
@@ -60,6 +63,10 @@ def arguments() -> argparse.Namespace:
         default=names,
         metavar="WORKLOAD",
         help=f"some of: {', '.join(names)}",
+    )
+    parser.add_argument("--scaling", action="store_true", help="draw how times grow, instead")
+    parser.add_argument(
+        "--picture", type=Path, default=Path("docs/scaling.png"), help="where the drawing goes"
     )
     parser.add_argument("--rounds", type=int, help="how often; five, or three with --quick")
     parser.add_argument("--no-cold", action="store_true", help="leave out loads from the disk")
@@ -83,21 +90,49 @@ def main() -> None:
     rounds = options.rounds or (3 if options.quick else 5)
     cold = not options.no_cold and drop_caches()
     options.folder.mkdir(parents=True, exist_ok=True)
+    if options.scaling:
+        scale(options, rounds=rounds, shrink=shrink)
+        return
     folder = Path(tempfile.mkdtemp(dir=options.folder)).resolve()
     rows: list[Row] = []
     try:
         for workload in WORKLOADS:
             if workload.name in options.only:
                 print(f"measuring {workload.title} ...", flush=True)
-                samples = time_sides(workload, folder, rounds=rounds, shrink=shrink, cold=cold)
+                samples: Samples = {}
+                if workload.timed:
+                    samples |= time_sides(workload, folder, rounds=rounds, shrink=shrink, cold=cold)
                 if not options.no_memory:
                     samples |= memory_of(workload, folder, shrink=shrink)
-                found = rows_of(workload, samples)
-                print(f"\n{render(found)}\n", flush=True)
-                rows += found
+                rows += show(rows_of(workload, samples))
+        if EXTRAS in options.only:
+            for found in extras.rows(folder, rounds=rounds, shrink=shrink):
+                rows += show(found)
     finally:
         shutil.rmtree(folder)
     report(rows, options, rounds=rounds, shrink=shrink, cold=cold)
+
+
+def show(rows: list[Row]) -> list[Row]:
+    """Prints a table, if there is anything in it."""
+    if rows:
+        print(f"\n{render(rows)}\n", flush=True)
+    return rows
+
+
+def scale(options: argparse.Namespace, *, rounds: int, shrink: int) -> None:
+    """Measures how times grow, and draws it."""
+    folder = Path(tempfile.mkdtemp(dir=options.folder)).resolve()
+    try:
+        measured = scaling.curves(folder, rounds=rounds, shrink=shrink)
+    finally:
+        shutil.rmtree(folder)
+    scaling.draw(measured, options.picture)
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(
+        json.dumps({"machine": machine(), "scaling": measured}, indent=2) + "\n"
+    )
+    print(f"numbers: {options.json}\npicture: {options.picture}")
 
 
 def report(
@@ -105,6 +140,8 @@ def report(
 ) -> None:
     """Prints the conditions of the measurement, and writes the numbers."""
     facts = machine() | {"rounds": rounds, "shrink": shrink, "cold": cold}
+    missed = [f"{row.workload}, {row.measure}: {text}" for row in rows for text in row.misses]
+    print("\n".join(("missed:", *missed)) if missed else "every budget was met")
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
     if shrink > 1:
         print(f"Sizes were divided by {shrink}; the budgets are meant for the full sizes.")

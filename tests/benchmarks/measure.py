@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,18 @@ def drop_caches() -> bool:
 
 
 def time_sides(
-    workload: Workload, folder: Path, *, rounds: int, shrink: int, cold: bool
+    workload: Workload,
+    folder: Path,
+    *,
+    rounds: int,
+    shrink: int,
+    cold: bool,
+    only: Sequence[str] | None = None,
 ) -> Samples:
     """Measures all sides in turn, round after round, each round starting with another side."""
     tree = jax.block_until_ready(workload.build(shrink))
     sides = [*map(library, LIBRARIES), plain_files(packed=workload.packed)]
+    sides = [side for side in sides if only is None or side.name in only]
     samples: Samples = defaultdict(list)
     for side in sides:
         _rehearse(side, tree, folder / side.name)

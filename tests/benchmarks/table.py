@@ -14,7 +14,11 @@ MEASURES = {
     "load": "load, from the page cache",
     "cold load": "load, from the disk",
     "blocked": "blocked in save_async",
+    "load of Orbax's": "load of a checkpoint of Orbax's",
+    "plan": "plan a save",
+    "import": "import",
     "size": "size on disk",
+    "size of 4 saves": "size of 4 saves",
     "peak save": "memory to save",
     "peak load": "memory to load",
 }
@@ -100,7 +104,7 @@ def render(rows: list[Row]) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    in_bytes = row.measure == "size" or row.measure.startswith("peak")
+    in_bytes = row.measure.startswith(("size", "peak"))
     sides = (
         f"{_amount(row.medians[side], in_bytes=in_bytes)} ±{100 * row.spreads[side]:.0f}%"
         if side in row.medians

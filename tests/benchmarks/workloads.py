@@ -38,6 +38,7 @@ class Workload:
       title: What the table calls it.
       build: Makes the state, a pytree of `jax.Array`; smaller by a factor when asked.
       packed: Whether the raw limit writes one file for all leaves instead of one for each.
+      timed: Whether it is timed; otherwise only its memory is measured.
       budgets: What is asked, by measure: `save`, `load`, `blocked`, `size`.
     """
 
@@ -45,6 +46,7 @@ class Workload:
     title: str
     build: Callable[[int], Any]
     packed: bool = False
+    timed: bool = True
     budgets: Mapping[str, Budget] = field(default_factory=dict)
 
 
@@ -153,6 +155,12 @@ WORKLOADS = (
         title="one array of 1 GiB",
         build=large_arrays(1, 1024, np.float32),
         budgets=_budgets((3, 1.2), Budget(faster_than_orbax=3, within_limit=1.2), 1.0),
+    ),
+    Workload(
+        name="huge",
+        title="one array of 2 GiB",
+        build=large_arrays(1, 2048, np.float32),
+        timed=False,
     ),
     Workload(
         name="transformer",

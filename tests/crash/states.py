@@ -44,6 +44,11 @@ def state(number: int) -> dict[str, Any]:
     }
 
 
+def half(number: int, which: int) -> dict[str, Any]:
+    """Every other key of a state."""
+    return dict(list(state(number).items())[which::2])
+
+
 def context(layout: str) -> Context:
     return Context().replace(LAYOUTS[layout])
 

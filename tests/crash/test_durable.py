@@ -16,7 +16,7 @@ from sealwax.context import Context
 from sealwax.effect_handlers import inject, record
 from sealwax.errors import StorageError
 from sealwax.layouts import manifest
-from sealwax.runtime import files
+from sealwax.runtime import files, leases
 from tests.crash.states import LAYOUTS, context, state, step_at
 
 ATOMIC = Context().at.file.durability.set("atomic")
@@ -213,7 +213,7 @@ def test_nobody_else_cleans_up_what_is_about_to_be_replaced(tmp_path):
 
     def someone_cleans_up(effect):
         if isinstance(effect, e.RemoveTree) and effect.replaced:
-            tried.append(files.remove_abandoned(replaced(tmp_path)))
+            tried.append(leases.remove_abandoned(replaced(tmp_path)))
         return False
 
     sealwax.save(tmp_path / "c", {"w": np.ones(3)})

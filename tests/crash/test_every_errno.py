@@ -39,6 +39,7 @@ ERRORS = (
     errno.EINTR,
     errno.ESTALE,
 )
+IN_PLACE = Context().replace({"atomicity.mode": "commit_file"})
 FILES = Context().at.array.saving.use_ocdbt.set(False)
 
 
@@ -102,6 +103,10 @@ SCENARIOS = {
     "overwrite": Scenario(run=lambda p: save(p, overwrite=True), old=True),
     "overwrite, a file for each chunk": Scenario(
         run=lambda p: save(p, overwrite=True, context=FILES), old=True
+    ),
+    "save in place": Scenario(run=lambda p: save(p, context=IN_PLACE)),
+    "overwrite with commit files": Scenario(
+        run=lambda p: save(p, overwrite=True, context=IN_PLACE), old=True
     ),
     "save_async": Scenario(run=save_async),
     "overwrite async": Scenario(run=lambda p: save_async(p, overwrite=True), old=True),

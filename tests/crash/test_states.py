@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,10 +11,13 @@ import pytest
 
 import sealwax
 from sealwax.context import Context
-from sealwax.layouts.orbax import DELETION
+from sealwax.effect_handlers import memory
+from sealwax.errors import CheckpointExistsError, InvalidLayoutError
+from sealwax.layouts.manifest import UNFINISHED
+from sealwax.layouts.orbax import COMMIT, DELETION, INDICATOR
 from sealwax.runtime.crashes import Tree
-from tests.crash.power import Scenario, explore, written
-from tests.crash.states import MARK, context, same, state
+from tests.crash.power import Scenario, explore, load, written
+from tests.crash.states import MARK, context, half, same, state
 
 FILES = context("files")
 TRASH = Context().replace({"deletion.todelete_subdir": "trash"})
@@ -57,6 +62,64 @@ def being_deleted(path: str, content: Tree) -> str | None:
     return None if same(found, state(1)) else "the other item is not what was saved"
 
 
+def save_part(which: int, **how: Any):
+    return lambda path: sealwax.partial.save(path, half(2, which), **how)
+
+
+def session(*parts: int, **how: Any) -> Callable[[], Tree]:
+    """A session with parts of the second state."""
+
+    def made() -> Tree:
+        with memory() as fs:
+            for part in parts:
+                save_part(part, **how)("/c")
+        return {"c.partial_save": fs.tree("/c.partial_save")}
+
+    return made
+
+
+def load_finalized(path: str, number: int | None) -> str | None:
+    """Finishes what was begun, and finds the second state whatever it was interrupted at."""
+    finish(path)
+    return load(path, 2)
+
+
+def finish(path: str) -> None:
+    with contextlib.suppress(CheckpointExistsError):
+        sealwax.partial.finalize(path)
+
+
+def load_parts(path: str, number: int | None) -> str | None:
+    """What is wrong with a session, whose path this is, that has so many parts."""
+    target = path.removesuffix(".partial_save")
+    try:
+        sealwax.partial.finalize(path)
+    except FileNotFoundError as error:
+        return None if not number else repr(error)
+    wanted = half(2, 0) if number == 1 else state(2)
+    return None if same(sealwax.load(target), wanted) else "what loads is not what was saved"
+
+
+def only_empty(path: str, content: Tree) -> str | None:
+    return "a part is there that is not complete" if content else None
+
+
+def growing(path: str, content: Tree) -> str | None:
+    """No reader takes a checkpoint that is made in place for one before it has its commit file."""
+    for reader in (Context(), IN_PLACE):
+        try:
+            found = sealwax.load(path, context=reader)
+        except InvalidLayoutError:
+            if COMMIT in content:
+                return "it has its commit file and does not load"
+        else:
+            if COMMIT not in content or not same(found, state(2)):
+                return "something loads that was not finished"
+    return None
+
+
+IN_PLACE = Context().replace({"atomicity.mode": "commit_file"})
+GIVEN_UP: Tree = {UNFINISHED: b"", INDICATOR: b"", "state": {"d": {"00000000": b"half"}}}
 ITEMS = {"write": write_items, "load": load_items}
 SCENARIOS = {
     "save": Scenario(acts=(save(2),), leaves=(2,), least=400),
@@ -92,6 +155,19 @@ SCENARIOS = {
         beside=lambda: {LEFT: written(1)},
         least=2000,
     ),
+    "save in place": Scenario(
+        acts=(save(2, context=IN_PLACE),), leaves=(2,), between=growing, least=300
+    ),
+    "save in place of what was given up": Scenario(
+        acts=(save(2, context=IN_PLACE),),
+        leaves=(2,),
+        beside=lambda: {"c": GIVEN_UP},
+        between=growing,
+        least=300,
+    ),
+    "overwrite with commit files": Scenario(
+        acts=(save(2, overwrite=True, context=IN_PLACE),), leaves=(2,), old=1, least=1000
+    ),
     "save_checkpointables": Scenario(acts=(save_items(2),), leaves=(2,), least=400, **ITEMS),
     "save_checkpointables over others": Scenario(
         acts=(save_items(2, overwrite=True),), leaves=(2,), old=1, least=1000, **ITEMS
@@ -122,8 +198,48 @@ SCENARIOS = {
         least=100,
         **ITEMS,
     ),
+    "finalize two parts": Scenario(
+        acts=(sealwax.partial.finalize,),
+        leaves=(2,),
+        beside=session(0, 1),
+        load=load_finalized,
+        recover=finish,
+        least=400,
+    ),
+    "finalize parts of many files": Scenario(
+        acts=(sealwax.partial.finalize,),
+        leaves=(2,),
+        beside=session(0, 1, context=FILES),
+        load=load_finalized,
+        recover=finish,
+        least=2000,
+    ),
 }
+"""Operations on a path."""
+SESSIONS = {
+    "save one part": Scenario(
+        acts=(save_part(0),), leaves=(1,), path="c.partial_save", load=load_parts,
+        between=only_empty, least=400,
+    ),
+    "save two parts": Scenario(
+        acts=(save_part(0), save_part(1)), leaves=(1, 2), path="c.partial_save", load=load_parts,
+        between=only_empty, least=1000,
+    ),
+    "save two parts of many files": Scenario(
+        acts=(save_part(0, context=FILES), save_part(1, context=FILES)), leaves=(1, 2),
+        path="c.partial_save", load=load_parts, between=only_empty, least=4000,
+    ),
+}  # fmt: skip
+"""Operations on a session, which is no checkpoint that another save could replace."""
 assert sum(scenario.least for scenario in SCENARIOS.values()) > 10_000
+
+
+@pytest.mark.parametrize("name", SESSIONS)
+def test_every_state_of_a_session_keeps_its_parts(name, record_property):
+    verdict = explore(name, SESSIONS[name], next_save=False)
+    assert verdict.broken == []
+    assert len(verdict.states) >= SESSIONS[name].least
+    record_property("figure: different states that this may leave", len(verdict.states))
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -60,6 +60,8 @@ EXAMPLES: list[tuple[e.Effect, str]] = [
     (e.Exchange(first="/p", second="/q"), "exchange /p and /q"),
     (e.Replace(source="/p", target="/q"), "replace /q by /p"),
     (e.RemoveFile(path="/p"), "remove /p"),
+    (e.Retract(path="/p", aside="/q"), "take unfinished /p away to /q"),
+    (e.RemoveDirectory(path="/p"), "remove /p if it is empty"),
     (e.RemoveTree(path="/p"), "remove /p"),
     (e.DigestTree(path="/p"), "take the checksums of the files in /p and sync them"),
     (
@@ -72,6 +74,10 @@ EXAMPLES: list[tuple[e.Effect, str]] = [
         "let Own load from /p",
     ),
     (e.RunMetadata(path="/p", handler=Own(), path_class=str), "let Own look at /p"),
+    (e.Hold(path="/p"), "wait until nobody else uses /p"),
+    (e.ReadMatching(path="/p", patterns=("*/a",)), "read what describes the parts in /p"),
+    (e.LinkFiles(source="/p", target="/q", links=(("a", "b"),)), "link 1 file below /p to /q"),
+    (e.MergeDatabases(directory="/p", parts=("a", "b")), "merge 2 databases in /p"),
     (e.Call(name="f", function=print), "call f"),
     (e.Derive(name="x", function=print, inputs=()), "derive x"),
     (

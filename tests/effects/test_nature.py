@@ -13,8 +13,8 @@ from tests.effects.test_effects import EXAMPLES
 EVERY = [effect for effect, _ in EXAMPLES]
 ACTING = {
     "MakeDirectory", "WriteFile", "WriteFiles", "WriteBatch", "WriteChunks", "SyncDirectory",
-    "SyncTree", "Rename", "Exchange", "Replace", "Call", "DigestTree", "BeginSave", "FinishSave",
-    "RunLoad", "RunMetadata",
+    "SyncTree", "Rename", "Exchange", "Replace", "Retract", "Call", "DigestTree", "BeginSave",
+    "FinishSave", "RunLoad", "RunMetadata", "LinkFiles", "MergeDatabases",
 }  # fmt: skip
 """Those that must not be repeated."""
 

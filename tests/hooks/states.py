@@ -81,7 +81,7 @@ def plain(tree: Any) -> Any:
 
 
 def digests(checkpoint: Path) -> dict[str, str]:
-    """The content of its files, but for those that hold times and random names; of these the names."""
+    """Its files by name: their content, but for those that hold times and random names."""
     return {
         str(file.relative_to(checkpoint)): ""
         if file.name in TIMES

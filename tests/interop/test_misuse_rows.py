@@ -116,6 +116,8 @@ RIGHT = {
     124: "tests/crash/test_killed.py::test_killed_at_random_times",
     127: "tests/test_exit_children.py::test_a_child_leaves_the_parents_saves_alone_and_can_save",
     128: "tests/interop/test_misuse_rows.py::test_128_a_primary_host_that_is_not_there",
+    191: "tests/test_partial.py::test_parts_are_written_side_by_side_and_all_kept",
+    193: "tests/crash/test_partial.py::test_a_part_whose_writer_died_is_not_waited_for",
 }
 """Rows that are no mistake here, and the test of what they do."""
 
@@ -139,19 +141,21 @@ ROUGH = {
     "C bytes and NumPy scalars": "tests/interop/test_leaves.py::test_what_comes_back",
     "C metadata": "tests/interop/test_misuse_rows.py::test_metadata_is_a_dataclass",
     "C missing path": "tests/test_loading.py::test_a_missing_path_is_a_file_that_is_not_found",
+    "C partial saves queue": "tests/test_partial.py::"
+    "test_parts_are_written_side_by_side_and_all_kept",
     "C scoped storage options": "tests/test_option_effects.py::"
     "test_the_creator_chooses_for_each_array_by_its_key_path",
 }
 """Rough edges that belong to saving and loading one tree, and the test that they are none here."""
 
 ELSEWHERE = {28, 29, 70, 74, 98, 103, 107, 122, 125}
-"""Rows about several items and about training loops, which have verbs of their own."""
+"""Rows about several items, and about checkpointers: those are in ``test_misuse_training.py``."""
 
 ROWS = {1, 2, 4, 5, 7, 8, 10, 11, 13, 14, 16, 17, 19, 20, 22, 23, 25, 26, 28, 29, 31, 32, 34, 35,
         37, 38, 40, 41, 43, 44, 46, 47, 49, 50, 52, 53, 55, 56, 58, 59, 61, 62, 64, 65, 67, 68, 70,
         71, 73, 74, 76, 77, 79, 80, 82, 83, 85, 86, 88, 89, 91, 92, 94, 95, 97, 98,
         100, 101, 103, 104, 106, 107, 109, 110, 112, 113, 115, 116, 118, 119,
-        121, 122, 124, 125, 127, 128}  # fmt: skip
+        121, 122, 124, 125, 127, 128, 191, 193}  # fmt: skip
 
 
 def test_every_row_is_shown() -> None:

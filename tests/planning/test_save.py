@@ -205,7 +205,8 @@ def test_nothing_outside_is_touched_before_the_seal(drawn):
             case effect:
                 place = getattr(effect, "path", None) or effect.directory
                 assert place == ROOT or place.startswith(f"{ROOT}/")
-    assert plan.undo == (e.RemoveTree(path=ROOT),)
+    above = [e.RemoveDirectory(path=path) for path in reversed(site.missing)]
+    assert plan.undo == (e.RemoveTree(path=ROOT), *above)
 
 
 @few

@@ -306,6 +306,42 @@ async def test_a_seal_that_fails_is_undone_and_says_so():
     assert performer.undone == [UNDO]
 
 
+async def test_what_fails_after_the_seal_says_that_it_was_sealed():
+    async def error_of(effect: e.Effect) -> StorageError:
+        async def fail(performed: e.Effect) -> None:
+            if performed is effect:
+                raise full()
+
+        steps = (
+            Step(number=0, effect=e.Rename(source="/tmp-7", target="/7")),
+            Step(number=1, effect=effect, after=(0,)),
+        )
+        with pytest.raises(StorageError) as caught:
+            await execute(Plan(title="save", path="/7", steps=steps, seal=0), fail)
+        return caught.value
+
+    unsynced, left = await error_of(act("7")), await error_of(UNDO)
+    [lost], [behind] = unsynced.__notes__, left.__notes__
+    assert lost.startswith(
+        "The save itself was complete before this: everybody sees it, and a loss"
+    )
+    assert behind.startswith("The save itself was complete before this: what it leaves behind is")
+
+
+@pytest.mark.parametrize(("seal", "rest"), [(0, "; the checkpoint '/7' is complete"), (1, "")])
+async def test_a_call_that_exits_says_whether_the_checkpoint_is_there(seal, rest):
+    async def leave(effect: e.Effect) -> None:
+        if isinstance(effect, e.Call):
+            raise SystemExit(3)
+
+    call = Step(number=1 - seal, effect=e.Call(name="callback", function=dict), after=(0,) * seal)
+    commit = Step(number=seal, effect=e.Rename(source="/tmp-7", target="/7"), after=(0,) * seal)
+    steps = tuple(sorted((call, commit), key=lambda step: step.number))
+    with pytest.raises(SystemExit) as caught:
+        await execute(Plan(title="save", path="/7", steps=steps, seal=seal), leave)
+    assert caught.value.__notes__ == [f"callback raised this{rest}."]
+
+
 async def test_after_the_seal_it_is_too_late_to_cancel():
     sealed = anyio.Event()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 
 import pytest
@@ -55,3 +56,28 @@ def test_blocks_of_two_threads_are_one_pause():
     leave.set()
     thread.join()
     assert gc.isenabled()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:os.fork")
+def test_a_forked_process_does_not_wait_for_the_parents_blocks():
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with garbage.paused():
+            entered.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert entered.wait(10)
+    child = os.fork()
+    if not child:
+        collecting = gc.isenabled()
+        with garbage.paused():
+            collecting = collecting and not gc.isenabled()
+        os._exit(not (collecting and gc.isenabled()))
+    _, status = os.waitpid(child, 0)
+    leave.set()
+    thread.join()
+    assert status == 0

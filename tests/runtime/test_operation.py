@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,8 @@ import pytest
 import sealwax as ocp
 from sealwax import effects as e
 from sealwax.effect_handlers import Handler, inject
-from sealwax.errors import OperationTimeoutError
+from sealwax.errors import InternalError, OperationTimeoutError
+from sealwax.runtime.handlers import Forward
 from tests.gates import gate, names
 
 STATE = {"w": np.arange(1000), "step": 1}
@@ -104,3 +108,62 @@ async def test_the_callers_own_deadline_is_the_callers(path: Path) -> None:
         await ocp.aio.save(path, STATE, context=within(50))
     assert scope.cancelled_caught
     assert names(path.parent) == []
+
+
+class Broken(Handler):
+    """Raises at effects of one kind."""
+
+    def __init__(self, kind: type[Any], error: BaseException) -> None:
+        self.kind = kind
+        self.error = error
+
+    async def perform(self, effect: e.Effect, forward: Forward) -> Any:
+        if isinstance(effect, self.kind):
+            raise self.error
+        return await forward(effect)
+
+
+KINDS = pytest.mark.parametrize("kind", [e.Look, e.Stage, e.WriteBatch, e.Rename])
+
+
+class TestWhatAHandlerRaises:
+    """Whatever it is, the save ends at once with it, and leaves nothing."""
+
+    @KINDS
+    def test_a_cancellation_of_its_own_ends_the_save(self, path: Path, kind: type[Any]) -> None:
+        with Broken(kind, asyncio.CancelledError()), pytest.raises(InternalError) as caught:
+            ocp.save(path, STATE, context=within(60))
+        assert "what performs it was cancelled, and the save was not" in str(caught.value)
+        assert caught.value.__notes__ == [
+            "What the effect handler Broken raised or answered may be the cause."
+        ]
+        assert names(path.parent) == []
+
+    @KINDS
+    @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+    def test_what_ends_a_program_comes_through(
+        self, path: Path, kind: type[Any], error: BaseException, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        with Broken(kind, error), pytest.raises(type(error)) as caught:
+            ocp.save(path, STATE)
+        assert caught.value is error
+        assert names(path.parent) == []
+        assert capfd.readouterr().err == ""
+
+    def test_an_operation_that_does_not_begin_ends_what_has(self, path: Path) -> None:
+        ended: list[str] = []
+
+        class Whole(Broken):
+            @contextlib.contextmanager
+            def operation(self) -> Generator[Handler]:
+                yield self
+                ended.append("first")
+
+        class Never(Broken):
+            def operation(self) -> contextlib.AbstractContextManager[Handler]:
+                raise ValueError("no operation")
+
+        error = ValueError()
+        with Whole(e.Look, error), Never(e.Look, error), pytest.raises(ValueError, match="no oper"):
+            ocp.save(path, STATE)
+        assert ended == ["first"]

@@ -17,7 +17,12 @@ import trio
 import sealwax
 from sealwax import effects as e
 from sealwax.effect_handlers import inject
-from sealwax.errors import OperationCancelledError, OperationTimeoutError, StorageError
+from sealwax.errors import (
+    DeadlockError,
+    OperationCancelledError,
+    OperationTimeoutError,
+    StorageError,
+)
 from sealwax.runtime import background
 from sealwax.runtime.background import Job
 from sealwax.runtime.response import AsyncResponse
@@ -133,6 +138,49 @@ def test_a_callback_that_fails_is_logged_and_costs_nothing(work, caplog):
     assert one.response.result() == 7
     assert "mine" in caplog.text
     assert "the operation did not" in caplog.text
+
+
+def test_a_callback_that_wants_to_exit_keeps_nobody_waiting(work, caplog):
+    held, told = work(), []
+
+    def leave(result: object) -> None:
+        raise SystemExit(3)
+
+    async def main() -> None:
+        waiting = asyncio.ensure_future(held.response._wait())
+        await asyncio.sleep(0)
+        held.response.on_complete(told.append)
+        held.finish()
+        await asyncio.wait_for(waiting, 10)
+
+    held.response.on_complete(leave)
+    with caplog.at_level(logging.ERROR, logger="sealwax"):
+        asyncio.run(main())
+    eventually(lambda: told == [None])
+    assert "SystemExit: 3" in caplog.text
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), 1e30])
+def test_the_longest_timeout_is_none(work, timeout):
+    held = work()
+    threading.Timer(0.05, held.go.set).start()
+    assert held.response.result(timeout) is None
+
+
+def test_what_an_operation_calls_cannot_wait_for_its_end(tmp_path):
+    there = threading.Event()
+
+    def call() -> None:
+        there.wait(10)
+        response.result()
+
+    context = sealwax.Context()
+    context.asynchronous.post_finalization_callback = call
+    response = sealwax.save_async(tmp_path / "ckpt", {"step": 1}, context=context)
+    there.set()
+    with pytest.raises(DeadlockError, match="called waits for the end of the same save_async"):
+        response.result(10)
+    assert sealwax.load(tmp_path / "ckpt") == {"step": 1}
 
 
 def test_a_failing_callback_does_not_lose_the_checkpoint(tmp_path, caplog):

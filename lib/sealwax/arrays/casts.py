@@ -109,6 +109,25 @@ def convert(
             return array.astype(np.float32).astype(dtype)
 
 
+def overflow(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> Any:
+    """A finite value of an array of floats that is beyond the dtype to which it was converted.
+
+    >>> wide = np.array([1.0, 1e6, np.inf])
+    >>> overflow(wide, convert(wide, np.dtype("float16"))), overflow(wide, wide)
+    (np.float64(1000000.0), None)
+    """
+    kinds = [dtypes.storage_dtype(array.dtype).logical for array in (before, after)]
+    source, target = map(_range, kinds)
+    if source.rank < _FLOAT or target.high >= source.high:
+        return None
+    # What has neither infinities nor NaN takes its largest value in their place.
+    lost = ~np.isfinite(after) if target.special & 3 else np.abs(before) > target.high
+    if not lost.any():
+        return None
+    lost &= np.isfinite(before)
+    return before[lost][0] if lost.any() else None
+
+
 @cache
 def _classify(src: str, dst: str) -> Cast:
     if src == dst:

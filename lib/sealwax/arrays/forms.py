@@ -37,6 +37,15 @@ class Shard(NamedTuple):
     region: Region
 
 
+class Cut(NamedTuple):
+    """A run of chunks of one shard, ``first`` to ``last`` (exclusive), and its size in bytes."""
+
+    shard: int
+    first: int
+    last: int
+    nbytes: int
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Form:
     """How an array is stored.
@@ -98,31 +107,27 @@ class Form:
         """The chunks of each shard, in C order."""
         return tuple(tuple(chunks_of(s.region, self.chunk_shape)) for s in self.shards)
 
+    def cuts(self, limit: int) -> tuple[Cut, ...]:
+        """Cuts the array into runs of chunks of at most ``limit`` bytes, or of one chunk."""
+        known = self._cuts.get(limit)
+        if known is None:
+            known = self._cuts[limit] = tuple(
+                [
+                    Cut(number, piece.start, piece.stop, len(piece) * self.chunk_bytes)
+                    for number, chunks in enumerate(self.chunks)
+                    for piece in pieces(len(chunks), self.chunk_bytes, limit)
+                ]
+            )
+        return known
+
+    @functools.cached_property
+    def _cuts(self) -> dict[int, tuple[Cut, ...]]:
+        return {}
+
     @functools.cached_property
     def plain(self) -> bool:
         """Whether the whole array is one run of bytes of host memory, as it will be stored."""
         return self.on_host and self.rows and [shard.position for shard in self.shards] == [WHOLE]
-
-
-class Cut(NamedTuple):
-    """A run of chunks of one shard, ``first`` to ``last`` (exclusive), and its size in bytes."""
-
-    shard: int
-    first: int
-    last: int
-    nbytes: int
-
-
-@functools.lru_cache(maxsize=1024)
-def cuts(form: Form, limit: int) -> tuple[Cut, ...]:
-    """Cuts arrays of a form into runs of chunks of at most ``limit`` bytes, or of one chunk."""
-    return tuple(
-        [
-            Cut(number, piece.start, piece.stop, len(piece) * form.chunk_bytes)
-            for number, chunks in enumerate(form.chunks)
-            for piece in pieces(len(chunks), form.chunk_bytes, limit)
-        ]
-    )
 
 
 class Source(NamedTuple):

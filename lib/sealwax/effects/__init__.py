@@ -1,61 +1,128 @@
 """What an operation does, as values: the vocabulary of effects and the graph they form."""
 
-from sealwax.effects.checks import CheckArrays as CheckArrays
-from sealwax.effects.checks import CheckExtents as CheckExtents
-from sealwax.effects.checks import Extent as Extent
-from sealwax.effects.checks import Fault as Fault
-from sealwax.effects.checks import Mismatch as Mismatch
-from sealwax.effects.checks import StoredBoxes as StoredBoxes
-from sealwax.effects.handling import BeginSave as BeginSave
-from sealwax.effects.handling import DigestTree as DigestTree
-from sealwax.effects.handling import FinishSave as FinishSave
-from sealwax.effects.handling import HandlerEffect as HandlerEffect
-from sealwax.effects.handling import RunLoad as RunLoad
-from sealwax.effects.handling import RunMetadata as RunMetadata
-from sealwax.effects.later import From as From
-from sealwax.effects.later import Later as Later
-from sealwax.effects.parts import Hold as Hold
-from sealwax.effects.parts import LinkFiles as LinkFiles
-from sealwax.effects.parts import MergeDatabases as MergeDatabases
-from sealwax.effects.parts import ReadMatching as ReadMatching
-from sealwax.effects.plan import SOURCES as SOURCES
-from sealwax.effects.plan import Plan as Plan
-from sealwax.effects.plan import Step as Step
-from sealwax.effects.vocabulary import Allocate as Allocate
-from sealwax.effects.vocabulary import Buffer as Buffer
-from sealwax.effects.vocabulary import Call as Call
-from sealwax.effects.vocabulary import DataEffect as DataEffect
-from sealwax.effects.vocabulary import Derive as Derive
-from sealwax.effects.vocabulary import Effect as Effect
-from sealwax.effects.vocabulary import Entry as Entry
-from sealwax.effects.vocabulary import Exchange as Exchange
-from sealwax.effects.vocabulary import Fetch as Fetch
-from sealwax.effects.vocabulary import FileEffect as FileEffect
-from sealwax.effects.vocabulary import ListDirectory as ListDirectory
-from sealwax.effects.vocabulary import ListTree as ListTree
-from sealwax.effects.vocabulary import Look as Look
-from sealwax.effects.vocabulary import MakeDirectory as MakeDirectory
-from sealwax.effects.vocabulary import Now as Now
-from sealwax.effects.vocabulary import Observation as Observation
-from sealwax.effects.vocabulary import Place as Place
-from sealwax.effects.vocabulary import Placement as Placement
-from sealwax.effects.vocabulary import Present as Present
-from sealwax.effects.vocabulary import Probe as Probe
-from sealwax.effects.vocabulary import ReadBatch as ReadBatch
-from sealwax.effects.vocabulary import ReadEntries as ReadEntries
-from sealwax.effects.vocabulary import ReadFile as ReadFile
-from sealwax.effects.vocabulary import ReadRegions as ReadRegions
-from sealwax.effects.vocabulary import RemoveFile as RemoveFile
-from sealwax.effects.vocabulary import RemoveTree as RemoveTree
-from sealwax.effects.vocabulary import Rename as Rename
-from sealwax.effects.vocabulary import Replace as Replace
-from sealwax.effects.vocabulary import Slab as Slab
-from sealwax.effects.vocabulary import Stage as Stage
-from sealwax.effects.vocabulary import Stored as Stored
-from sealwax.effects.vocabulary import SyncDirectory as SyncDirectory
-from sealwax.effects.vocabulary import SyncTree as SyncTree
-from sealwax.effects.vocabulary import Token as Token
-from sealwax.effects.vocabulary import WriteBatch as WriteBatch
-from sealwax.effects.vocabulary import WriteChunks as WriteChunks
-from sealwax.effects.vocabulary import WriteFile as WriteFile
-from sealwax.effects.vocabulary import WriteFiles as WriteFiles
+from sealwax.effects.checks import CheckArrays, CheckExtents, Extent, Fault, Mismatch, StoredBoxes
+from sealwax.effects.data import (
+    Allocate,
+    Buffer,
+    Fetch,
+    Place,
+    Placement,
+    Probe,
+    ReadBatch,
+    ReadRegions,
+    Slab,
+    Stage,
+    Stored,
+    WriteBatch,
+    WriteChunks,
+)
+from sealwax.effects.files import (
+    Exchange,
+    MakeDirectory,
+    Moving,
+    RemoveDirectory,
+    RemoveFile,
+    RemoveTree,
+    Removing,
+    Rename,
+    Replace,
+    Retract,
+    SyncDirectory,
+    SyncTree,
+    WriteFile,
+    WriteFiles,
+)
+from sealwax.effects.handling import (
+    BeginSave,
+    DigestTree,
+    FinishSave,
+    HandlerEffect,
+    RunLoad,
+    RunMetadata,
+)
+from sealwax.effects.later import From, Later
+from sealwax.effects.looks import (
+    Entry,
+    ListDirectory,
+    ListTree,
+    Look,
+    Now,
+    Present,
+    ReadEntries,
+    ReadFile,
+    Token,
+)
+from sealwax.effects.parts import Hold, Joining, LinkFiles, MergeDatabases, ReadMatching
+from sealwax.effects.plan import SOURCES, Plan, Step
+from sealwax.effects.vocabulary import Call, DataEffect, Derive, Effect, FileEffect, Observation
+
+__all__ = [
+    "SOURCES",
+    "Allocate",
+    "BeginSave",
+    "Buffer",
+    "Call",
+    "CheckArrays",
+    "CheckExtents",
+    "DataEffect",
+    "Derive",
+    "DigestTree",
+    "Effect",
+    "Entry",
+    "Exchange",
+    "Extent",
+    "Fault",
+    "Fetch",
+    "FileEffect",
+    "FinishSave",
+    "From",
+    "HandlerEffect",
+    "Hold",
+    "Joining",
+    "Later",
+    "LinkFiles",
+    "ListDirectory",
+    "ListTree",
+    "Look",
+    "MakeDirectory",
+    "MergeDatabases",
+    "Mismatch",
+    "Moving",
+    "Now",
+    "Observation",
+    "Place",
+    "Placement",
+    "Plan",
+    "Present",
+    "Probe",
+    "ReadBatch",
+    "ReadEntries",
+    "ReadFile",
+    "ReadMatching",
+    "ReadRegions",
+    "RemoveDirectory",
+    "RemoveFile",
+    "RemoveTree",
+    "Removing",
+    "Rename",
+    "Replace",
+    "Retract",
+    "RunLoad",
+    "RunMetadata",
+    "Slab",
+    "Stage",
+    "Step",
+    "Stored",
+    "StoredBoxes",
+    "SyncDirectory",
+    "SyncTree",
+    "Token",
+    "WriteBatch",
+    "WriteChunks",
+    "WriteFile",
+    "WriteFiles",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

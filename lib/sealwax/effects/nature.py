@@ -40,20 +40,18 @@ def obstacle(effect: v.Effect) -> str | None:
             return _SYNCED
         case v.LinkFiles() | v.MergeDatabases():
             return _SYNCED
-        case v.Hold():
+        case v.Hold() | v.Derive():
             return None
         case v.SyncDirectory() | v.SyncTree():
             return _SYNCED
-        case v.Rename() | v.Exchange() | v.Replace():
+        case v.Rename() | v.Exchange() | v.Replace() | v.Retract():
             return "it may have happened, and then a second one undoes it or finds nothing"
-        case v.RemoveFile():
+        case v.RemoveFile() | v.RemoveDirectory():
             return None
         case v.RemoveTree(replaced=replaced):
             return "what is there now may be something else" if replaced else None
         case v.Call() | v.BeginSave() | v.FinishSave() | v.RunLoad() | v.RunMetadata():
             return "only the function that was called knows what it has done"
-        case v.Derive():
-            return None
         case _:
             return _obstacle_to_looking(effect)
 
@@ -78,7 +76,7 @@ def _obstacle_to_looking(effect: v.Observation | v.DataEffect) -> str | None:
             return None
         case v.ReadBatch() | v.ReadRegions() | v.CheckExtents() | v.CheckArrays():
             return None
-        case v.WriteBatch() | v.WriteChunks() | v.MergeDatabases():
+        case v.WriteBatch() | v.WriteChunks():
             return _SYNCED
         case _:
             assert_never(effect)

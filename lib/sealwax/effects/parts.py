@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TypeAlias
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,3 +49,6 @@ class MergeDatabases:
 
     directory: str
     parts: tuple[str, ...]
+
+
+Joining: TypeAlias = LinkFiles | MergeDatabases

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from sealwax.effects import handling as h
+from sealwax.effects import parts as p
 from sealwax.effects import vocabulary as v
 
 
@@ -33,8 +34,8 @@ def sentence(effect: v.Effect, names: Sequence[str] = ()) -> str:
             return f"call {name}"
         case v.Derive(name=name):
             return f"derive {name}"
-        case v.Hold(path=path):
-            return f"wait until nobody else uses {path}"
+        case p.Hold() | p.LinkFiles() | p.MergeDatabases():
+            return _part_sentence(effect)
         case h.BeginSave() | h.FinishSave() | h.RunLoad() | h.RunMetadata():
             return _handler_sentence(effect)
         case (
@@ -53,7 +54,6 @@ def sentence(effect: v.Effect, names: Sequence[str] = ()) -> str:
             | v.Probe()
             | v.WriteBatch()
             | v.WriteChunks()
-            | v.MergeDatabases()
             | v.Allocate()
             | v.ReadBatch()
             | v.ReadRegions()
@@ -78,18 +78,40 @@ def _file_sentence(effect: v.FileEffect) -> str:
             return f"sync directory {path}"
         case v.SyncTree(path=path):
             return f"sync directory {path} and all below it"
+        case v.Rename() | v.Exchange() | v.Replace() | v.Retract():
+            return _moving_sentence(effect)
+        case v.RemoveFile(path=path) | v.RemoveTree(path=path):
+            return f"remove {path}"
+        case v.RemoveDirectory(path=path):
+            return f"remove {path} if it is empty"
+        case h.DigestTree(path=path, sync=sync):
+            return f"take the checksums of the files in {path}" + (" and sync them" if sync else "")
+        case _:
+            assert_never(effect)
+
+
+def _moving_sentence(effect: v.Moving) -> str:
+    match effect:
         case v.Rename(source=source, target=target):
             return f"rename {source} to {target}"
         case v.Exchange(first=first, second=second):
             return f"exchange {first} and {second}"
         case v.Replace(source=source, target=target):
             return f"replace {target} by {source}"
-        case v.RemoveFile(path=path) | v.RemoveTree(path=path):
-            return f"remove {path}"
-        case h.DigestTree(path=path, sync=sync):
-            return f"take the checksums of the files in {path}" + (" and sync them" if sync else "")
-        case v.LinkFiles(source=source, target=target, links=links):
+        case v.Retract(path=path, aside=aside):
+            return f"take unfinished {path} away to {aside}"
+        case _:
+            assert_never(effect)
+
+
+def _part_sentence(effect: p.Hold | p.Joining) -> str:
+    match effect:
+        case p.Hold(path=path):
+            return f"wait until nobody else uses {path}"
+        case p.LinkFiles(source=source, target=target, links=links):
             return f"link {count(len(links), 'file')} below {source} to {target}"
+        case p.MergeDatabases(directory=path, parts=parts):
+            return f"merge {count(len(parts), 'database')} in {path}"
         case _:
             assert_never(effect)
 
@@ -140,8 +162,6 @@ def _data_sentence(effect: v.DataEffect, names: Sequence[str]) -> str:
             return f"write {_leaves(slabs, names)} to {path}" + (" and sync" if sync else "")
         case v.WriteChunks(directory=path, slabs=slabs, sync=sync):
             return f"write {_leaves(slabs, names)} below {path}" + (" and sync" if sync else "")
-        case v.MergeDatabases(directory=path, parts=parts):
-            return f"merge {count(len(parts), 'database')} in {path}"
         case v.Allocate(buffers=buffers):
             return f"allocate {count(len(buffers), 'buffer')}"
         case v.ReadBatch(directory=path, fetches=fetches):

@@ -12,7 +12,17 @@
 ((5, 10), Array([5., 5.], dtype=float32))
 """
 
-from sealwax.hooks.best import Best as Best
-from sealwax.hooks.recorder import Recorder as Recorder
-from sealwax.hooks.recorder import Row as Row
-from sealwax.hooks.saver import Saver as Saver
+from sealwax.hooks.best import Best
+from sealwax.hooks.recorder import Recorder, Row
+from sealwax.hooks.saver import Saver
+
+__all__ = [
+    "Best",
+    "Recorder",
+    "Row",
+    "Saver",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

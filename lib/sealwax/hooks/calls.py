@@ -8,12 +8,13 @@ and no work of JAX is done in a callback.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax as _jax
 import numpy as np
-from jax.experimental import io_callback as _io_callback
+from jax._src import effects as _effects
 from jax.extend import core as _core
 from jax.interpreters import batching as _batching
 from jax.interpreters import mlir as _mlir
@@ -21,7 +22,7 @@ from jax.interpreters import mlir as _mlir
 from sealwax.errors import ArgumentTypeError, ArgumentValueError, HookError
 
 jax: Any = _jax
-io_callback: Any = _io_callback
+effects: Any = _effects
 batching: Any = _batching
 mlir: Any = _mlir
 Primitive: Any = _core.Primitive
@@ -29,20 +30,40 @@ Primitive: Any = _core.Primitive
 _NUMBER: Any = jax.core.ShapedArray((), np.dtype(np.int32))
 
 
-def _effect() -> Any:
-    """The effect of an unordered ``io_callback``, which everything in JAX knows.
+class _Calls(_effects.Effect):
+    """The effect of a hook, which no transformation of JAX may drop or double.
 
-    A program on one device is in order by itself. An ordered effect would outlive a failure: every
-    later program that has it would fail too.
+    It is not ordered: what runs on one device is in order by itself, and an ordered effect outlives
+    a failure, so that every later program that has it would fail too.
     """
-    (effect,) = jax.make_jaxpr(lambda: io_callback(lambda: None, None))().effects
-    return effect
+
+    def __repr__(self) -> str:
+        return "sealwax hook"
 
 
-_EFFECT = _effect()
+_EFFECT = _Calls()
+for _registry in (
+    "lowerable_effects",
+    "control_flow_allowed_effects",
+    "custom_derivatives_allowed_effects",
+    # Without it, the gradient of a loop leaves out what only has effects.
+    "partial_eval_kept_effects",
+):
+    getattr(effects, _registry).add_type(_Calls)
 
+# Older versions of JAX tell it from there being no token.
+_named = "returns_token" in inspect.signature(mlir.emit_python_callback).parameters
+_UNORDERED = {"returns_token": False} if _named else {}
+
+_mark: Any = Primitive("sealwax_hook")
+_mark.multiple_results = True
 _call: Any = Primitive("sealwax_call")
 _call.multiple_results = True
+
+
+@_mark.def_effectful_abstract_eval
+def _abstract_mark() -> tuple[list[Any], set[Any]]:
+    return [], {_EFFECT}
 
 
 @_call.def_effectful_abstract_eval
@@ -72,7 +93,7 @@ def _lower(ctx: Any, *operands: Any, function: Any, numbers: int) -> Any:
         ctx.avals_in,
         ctx.avals_out,
         has_side_effect=True,
-        returns_token=False,
+        **_UNORDERED,
     )
     return results
 
@@ -92,14 +113,20 @@ def _same(value: Any) -> Any:
     return value
 
 
+def _no_results(*_: Any) -> list[Any]:
+    return []
+
+
 def _lower_once(ctx: Any, value: Any) -> list[Any]:
     return [value]
 
 
+_mark.def_impl(_no_results)
 _once.def_impl(_same)
 _once.def_abstract_eval(_same)
 
 mlir.register_lowering(_call, _lower, cacheable=False)
+mlir.register_lowering(_mark, _no_results)
 mlir.register_lowering(_once, _lower_once)
 for _primitive in (_call, _once):
     batching.primitive_batchers[_primitive] = _no_vmap
@@ -119,22 +146,25 @@ def ask(function: Callable[..., int], *operands: Any) -> Any:
 def is_due(step: Any, every: int, when: Any) -> Any:
     """Whether a hook acts: ``when``, or where it is ``None`` at each multiple of ``every``.
 
-    ``vmap`` over it is refused, which would make of a condition that both sides are done.
+    ``vmap`` over it is refused, which would make of a condition that both sides are done; and the
+    effect keeps ``jax.checkpoint`` from doing twice what is beside it.
     """
-    due = step % jax.numpy.asarray(every, step.dtype) == 0 if when is None else when
-    due = jax.numpy.asarray(due)
+    if when is None:
+        when = jax.lax.rem(step, jax.numpy.asarray(every, step.dtype)) == 0
+    due = jax.numpy.asarray(when)
     if due.shape or due.dtype != np.bool_:
         raise HookError(
             "The argument 'when' of a hook is not one truth value",
             expected="a bool of shape ()",
             found=f"{due.dtype} of shape {due.shape}",
         )
-    return once(due)
+    _mark.bind()
+    return seen(due)
 
 
-def once(value: Any) -> Any:
-    """The value, which ``vmap`` over refuses."""
-    return _once.bind(value)
+def seen(value: Any) -> Any:
+    """The value as a hook sees it: it has no derivative, and ``vmap`` over it is refused."""
+    return _once.bind(jax.lax.stop_gradient(value))
 
 
 def as_step(step: Any) -> Any:
@@ -164,6 +194,15 @@ def manual_axes() -> frozenset[str]:
     manual = jax.sharding.AxisType.Manual
     pairs = zip(mesh.axis_names, mesh.axis_types, strict=True)
     return frozenset(name for name, kind in pairs if kind == manual)
+
+
+def varying_axes(value: Any) -> frozenset[str]:
+    """The axes along which a value differs under ``shard_map``, as far as JAX keeps track of it."""
+    kind = jax.typeof(value)
+    # Since 0.10 it is a part of more than that.
+    kept: Any = getattr(kind, "manual_axis_type", None)
+    axes: Any = getattr(kind, "vma", ()) if kept is None else kept.varying
+    return frozenset(axes)
 
 
 def positive(name: str, value: object) -> int:

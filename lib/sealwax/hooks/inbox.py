@@ -78,6 +78,7 @@ class Inbox:
         self._captured = contextvars.copy_context()
         self._changed = threading.Condition()
         self._begun: dict[int, int] = {}
+        self._first = 0
         self._open: dict[int, Letter] = {}
         self._order: collections.deque[Letter] = collections.deque()
         self._queue: collections.deque[Letter] = collections.deque()
@@ -97,7 +98,7 @@ class Inbox:
           HookError: An earlier save failed, and programs are to stop then.
         """
         with self._changed:
-            number = self._begun.get(device, 0)
+            number = self._begun.get(device, self._first)
             self._begun[device] = number + 1
             known = self._open.get(number)
             if known is None:
@@ -208,8 +209,8 @@ class Inbox:
                 letter.assemble = _lost(letter.step, letter.missing)
                 letter.missing = 0
         self._open.clear()
-        last = max(self._begun.values())
-        self._begun = dict.fromkeys(self._begun, last)
+        self._first = max(self._begun.values())
+        self._begun.clear()
 
     def wait(self) -> None:
         """Waits until all is written.

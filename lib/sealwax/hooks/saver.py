@@ -156,7 +156,7 @@ class Saver:
             metrics=tuple(values),
         )
         arrays = [leaves[n] for n in delivery.sent]
-        operands = jax.lax.stop_gradient((number, list(values.values()), arrays))
+        operands = jax.tree.map(calls.seen, (number, list(values.values()), arrays))
         jax.lax.cond(due, delivery.send, _nothing, *operands)
 
     def _post(self, step: int, leaves: list[Any], metrics: dict[str, Any]) -> None:

@@ -10,12 +10,11 @@ import jax as _jax
 import numpy as np
 
 from sealwax.errors import HookError, LeafMismatchError, TreeMismatchError
-from sealwax.hooks.calls import manual_axes
+from sealwax.hooks.calls import manual_axes, varying_axes
 from sealwax.planning.cutter import check_whole
 
 jax: Any = _jax
 Axes: TypeAlias = frozenset[str]
-_NO_AXES: Axes = frozenset()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -140,7 +139,7 @@ class Template:
                 if manual
                 else None,
             )
-        varies: Axes = getattr(jax.typeof(leaf), "vma", _NO_AXES)
+        varies = varying_axes(leaf)
         if manual and not varies <= slot.axes:
             raise HookError(
                 "A leaf differs along an axis of the mesh along which its sharding repeats it",

@@ -20,7 +20,13 @@ from sealwax.layouts import manifest, orbax
 from sealwax.layouts.deletion import Record
 
 MARKERS = frozenset(
-    {orbax.INDICATOR, orbax.CHECKPOINT_METADATA, orbax.TREE_METADATA, manifest.NAME}
+    {
+        orbax.INDICATOR,
+        orbax.CHECKPOINT_METADATA,
+        orbax.TREE_METADATA,
+        manifest.NAME,
+        manifest.UNFINISHED,
+    }
 )
 _SHOWN = 5
 
@@ -36,6 +42,7 @@ class Found:
       items: For each directory in it, what is in there.
       above: What is beside it.
       deletion: The record of an unfinished deletion of an item, or what is wrong with it.
+      commit: Whether only a commit file makes it complete, as the reader sees it.
     """
 
     path: str
@@ -46,6 +53,7 @@ class Found:
     )
     above: tuple[str, ...] = ()
     deletion: Result[Record, SealwaxError] | None = None
+    commit: bool = False
 
     @property
     def deleting(self) -> str | None:
@@ -66,6 +74,16 @@ def has_marker(names: Iterable[str]) -> bool:
     return not MARKERS.isdisjoint(names)
 
 
+def is_growing(names: Iterable[str]) -> bool:
+    """Whether a directory in which there are these is being made in place, or was given up so.
+
+    >>> is_growing([manifest.UNFINISHED]), is_growing([manifest.UNFINISHED, orbax.COMMIT])
+    (True, False)
+    """
+    there = frozenset(names)
+    return manifest.UNFINISHED in there and orbax.COMMIT not in there
+
+
 def is_checkpoint(found: Found) -> bool:
     """Whether the directory is a finished checkpoint, by its markers and not by its name alone.
 
@@ -73,6 +91,8 @@ def is_checkpoint(found: Found) -> bool:
     False
     """
     if found.entry is not Entry.DIRECTORY or _unfinished(found) or _inside(found):
+        return False
+    if _part(found) or _uncommitted(found):
         return False
     return not MARKERS.isdisjoint(found.names) or bool(trees_in(found))
 
@@ -164,12 +184,22 @@ def why_not(found: Found, verb: str = "Load") -> SealwaxError | None:
                 path=found.path,
                 hint="Pass the directory of the checkpoint.",
             )
+    if _uncommitted(found) and has_marker(found.names):
+        return InvalidLayoutError(
+            "The checkpoint is not complete: it has no commit file",
+            path=found.path,
+            expected=f"a file {orbax.COMMIT!r} in it, as ctx.atomicity.mode asks for",
+            hint="Where it was made by a rename that wrote none, set "
+            "ctx.atomicity.allow_legacy_atomic_rename = True.",
+        )
     if _unfinished(found):
         return InvalidLayoutError(
             "This is a checkpoint that was not finished",
             path=found.path,
             hint=f"{verb} another one; the next save to the same place removes what sealwax left.",
         )
+    if _part(found) or (found.path.endswith(orbax.SESSION) and _parts(found)):
+        return _saved_in_parts(found.path)
     if _inside(found):
         parent, _, item = found.path.rpartition("/")
         return InvalidLayoutError(
@@ -198,8 +228,34 @@ def why_not(found: Found, verb: str = "Load") -> SealwaxError | None:
     return None
 
 
+def _part(found: Found) -> bool:
+    above, _, name = found.path.rpartition("/")
+    return above.endswith(orbax.SESSION) and orbax.PENDING in name
+
+
+def _parts(found: Found) -> list[str]:
+    return [name for name in found.names if orbax.PENDING in name]
+
+
+def _saved_in_parts(path: str) -> InvalidLayoutError:
+    target = path.partition(f"{orbax.SESSION}/")[0].removesuffix(orbax.SESSION)
+    return InvalidLayoutError(
+        "The checkpoint was saved in parts, which were not put together yet",
+        path=path,
+        hint=f"Call sealwax.partial.finalize({target!r}) first.",
+    )
+
+
 def _unfinished(found: Found) -> bool:
-    return orbax.TEMPORARY in found.path.rpartition("/")[2]
+    # Orbax, when it writes in place, begins with the one and ends with the other two.
+    begun = orbax.INDICATOR in found.names
+    ended = not {orbax.CHECKPOINT_METADATA, orbax.COMMIT}.isdisjoint(found.names)
+    temporary = orbax.TEMPORARY in found.path.rpartition("/")[2]
+    return temporary or is_growing(found.names) or (begun and not ended)
+
+
+def _uncommitted(found: Found) -> bool:
+    return found.commit and orbax.COMMIT not in found.names and not _unfinished(found)
 
 
 def _inside(found: Found) -> bool:
@@ -209,6 +265,8 @@ def _inside(found: Found) -> bool:
 
 def _nothing(found: Found) -> SealwaxError:
     name = found.path.rpartition("/")[2]
+    if f"{name}{orbax.SESSION}" in found.above:
+        return _saved_in_parts(found.path)
     saving = [other for other in found.above if other.startswith(f"{name}{orbax.TEMPORARY}")]
     if saving:
         hint = "A save to this path is under way, or was interrupted: wait for it, or save again."

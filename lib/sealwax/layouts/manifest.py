@@ -18,6 +18,8 @@ from sealwax.errors import CorruptionError, InvalidLayoutError
 from sealwax.layouts.orbax import DAMAGED
 
 NAME = "_SEALWAX"
+UNFINISHED = f"{NAME}_UNFINISHED"
+"""Says that its directory is being made in place by us, until there is a commit file."""
 VERSION = 1
 
 Digest: TypeAlias = Annotated[tuple[int, ...], msgspec.Meta(min_length=2, max_length=3)]

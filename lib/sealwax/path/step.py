@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence, Set
 from typing import Any, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
 from sealwax.context import resolve
@@ -24,6 +24,7 @@ from sealwax.errors import (
     OptionUnavailableError,
     StepNotFoundError,
 )
+from sealwax.options import DEFAULTS, AtomicityOptions
 from sealwax.path.types import Path, PathLike
 from sealwax.paths import absolute
 from sealwax.planning import names
@@ -32,6 +33,23 @@ from sealwax.runtime import background
 from sealwax.runtime.observe import Perform
 from sealwax.runtime.observe_steps import finished, listed
 from sealwax.runtime.operation import Operation, looking
+
+__all__ = [
+    "CompositeNameFormat",
+    "FoundStep",
+    "NameFormat",
+    "PathClass",
+    "StandardNameFormat",
+    "all_steps",
+    "composite_name_format",
+    "one_step",
+    "standard_name_format",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 _SHOWN = 5
 PathClass: TypeAlias = Callable[[str], Path]
@@ -190,9 +208,18 @@ def composite_name_format(
 
 
 async def all_steps(
-    perform: Perform, base: str, name_format: NameFormat[Any], path_class: PathClass = Path
+    perform: Perform,
+    base: str,
+    name_format: NameFormat[Any],
+    path_class: PathClass = Path,
+    atomicity: AtomicityOptions = DEFAULTS.atomicity,
+    *,
+    known: Set[str] = frozenset(),
 ) -> tuple[FoundStep, ...]:
-    """The finished steps in the directory ``base``, ascending, each once."""
+    """The finished steps in the directory ``base``, ascending, each once.
+
+    Directories whose names are ``known`` to be finished are not looked into.
+    """
 
     def found_at(step: int, path: str) -> FoundStep:
         return FoundStep(step=step, path=path_class(path))
@@ -202,12 +229,15 @@ async def all_steps(
             _check_processes(name_format)
             steps = {naming.parse(name): name for name in await listed(perform, base) or ()}
             named = {name: step for step, name in steps.items() if step is not None}
-            there = await finished(perform, base, named)
+            new = frozenset(await finished(perform, base, named.keys() - known, atomicity))
+            there = [name for name in named if name in known or name in new]
             found = [found_at(named[name], names.join(base, name)) for name in there]
         case CompositeNameFormat(read_name_formats=formats):
             by_step: dict[int, FoundStep] = {}
             for each in formats:
-                for step in await all_steps(perform, base, each, path_class):
+                for step in await all_steps(
+                    perform, base, each, path_class, atomicity, known=known
+                ):
                     by_step.setdefault(step.step, step)
             found = list(by_step.values())
         case _:
@@ -221,6 +251,7 @@ async def one_step(
     base: str,
     name_format: NameFormat[Any],
     path_class: PathClass = Path,
+    atomicity: AtomicityOptions = DEFAULTS.atomicity,
     *,
     step: int,
 ) -> FoundStep:
@@ -233,16 +264,16 @@ async def one_step(
         case StandardNameFormat(naming=naming):
             _check_processes(name_format)
             name = naming.build(step)
-            if await finished(perform, base, (name,)):
+            if await finished(perform, base, (name,), atomicity):
                 return FoundStep(step=step, path=path_class(names.join(base, name)))
         case CompositeNameFormat(read_name_formats=formats):
             for each in formats:
                 try:
-                    return await one_step(perform, base, each, path_class, step=step)
+                    return await one_step(perform, base, each, path_class, atomicity, step=step)
                 except StepNotFoundError:
                     continue
         case _:
-            found = await all_steps(perform, base, name_format, path_class)
+            found = await all_steps(perform, base, name_format, path_class, atomicity)
             by_step = {each.step: each for each in found}
             if step in by_step:
                 return by_step[step]
@@ -276,7 +307,7 @@ def _every(name_format: NameFormat[Any]) -> Callable[[str], tuple[Any, ...]]:
 
 
 def _run(
-    find: Callable[[Perform, str, NameFormat[Any], PathClass], Awaitable[T]],
+    find: Callable[[Perform, str, NameFormat[Any], PathClass, AtomicityOptions], Awaitable[T]],
     name_format: _Findable,
     base_path: PathLike,
 ) -> T:
@@ -286,7 +317,9 @@ def _run(
 
     async def look() -> T:
         async with operation.performing() as perform:
-            return await find(perform, operation.path, written, options.file.path_class)
+            return await find(
+                perform, operation.path, written, options.file.path_class, options.atomicity
+            )
 
     return background.run(look, "find_steps", operation.watch)
 

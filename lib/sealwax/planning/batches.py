@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from sealwax.arrays.forms import Form, cuts
+from sealwax.arrays.forms import Form
 from sealwax.effects import Slab
 from sealwax.planning.priorities import Rank, tiers
 
@@ -42,7 +42,7 @@ def batches(
         slabs: list[Slab] = []
         total = 0
         for leaf in leaves:
-            for shard, first, last, nbytes in cuts(forms[leaf], limit):
+            for shard, first, last, nbytes in forms[leaf].cuts(limit):
                 if slabs and total + nbytes > limit:
                     yield _batch(slabs, total, rank)
                     slabs, total = [], 0

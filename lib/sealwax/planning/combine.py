@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import msgspec
-import numpy as np
 from returns.result import Failure, Result, Success
 
 from sealwax.arrays.leafkinds import LeafKind
-from sealwax.arrays.zarr import (
-    Codec,
-    ZarrFormat,
-    chunk_key,
-    metadata_key,
-    zarr2_metadata,
-    zarr3_metadata,
-)
 from sealwax.effects import Entry, Present
 from sealwax.errors import CorruptionError, NameCollisionError, SealwaxError
-from sealwax.layouts import manifest, ocdbt, orbax, strangers
-from sealwax.layouts.ocdbt_format import DataRef, Value
-from sealwax.planning.describe import INLINE_BYTES
-from sealwax.planning.parts import STATE, Part, Place, check_parts, digits, item_manifest
-from sealwax.planning.store import prefix
+from sealwax.layouts import manifest, orbax, strangers
+from sealwax.planning.combined_store import Forms, database_of, zarr_of
+from sealwax.planning.parts import (
+    STATE,
+    Part,
+    Place,
+    Stamp,
+    check_parts,
+    digits,
+    item_manifest,
+)
 from sealwax.trees.records import from_entries
 from sealwax.trees.rich import value_tree
 from sealwax.trees.structure import Structure
@@ -37,17 +33,8 @@ Links = tuple[tuple[str, str], ...]
 """Pairs: a file of the session, and what it becomes in the item."""
 
 _Both = tuple[dict[str, Any], dict[str, Any]]
-_DESCRIBED = frozenset(
-    {orbax.TREE_METADATA, orbax.SHARDING, orbax.STRINGS, orbax.PROCESS_METADATA}
-)
+_DESCRIBED = frozenset({orbax.TREE_METADATA, orbax.SHARDING, orbax.STRINGS, orbax.PROCESS_METADATA})
 _PROCESS_DATABASE = orbax.OWN_DATABASE.rpartition("_")[0] + "_"
-
-
-class Stamp(NamedTuple):
-    """Random digits, and when it happens, in nanoseconds since the epoch."""
-
-    token: str
-    now: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +118,7 @@ class _Whole:
         """The whole of parts that all have our manifests."""
         read = [item_manifest(part.name, self._files, self._session) for part in self._parts]
         items = [item for item in read if item is not None]
-        forms = _Forms(items)
+        forms = Forms(items)
         starts = list(itertools.accumulate((len(item.files) for item in items), initial=0))
         format = next((part.format for part in self._parts if part.format), None)
         database = format is None or format.database
@@ -143,7 +130,7 @@ class _Whole:
         targets = [new for _, new in links]
         described = self._described(structure)
         if database and any(row.form >= 0 for row in rows):
-            described |= _database(rows, forms.all, targets, _zarr(items), stamp)
+            described |= database_of(rows, forms.all, targets, zarr_of(items), stamp)
         if not database:
             links += self._metadata_links(items)
         whole = manifest.Item(
@@ -153,7 +140,7 @@ class _Whole:
             files=targets[: starts[-1]],
             digests=self._kept_digests(items, database)
             | {name: manifest.digest(data) for name, data in described.items()},
-            zarr=_zarr(items).value,
+            zarr=zarr_of(items).value,
             composites=self._composites(items) or msgspec.UNSET,
         )
         described[manifest.NAME] = manifest.encode(whole)
@@ -205,9 +192,7 @@ class _Whole:
         begun: list[int] = []
         for part in self._parts:
             name = f"{part.name}/{orbax.CHECKPOINT_METADATA}"
-            facts = orbax.read_checkpoint_metadata(
-                self._files.get(name), f"{self._session}/{name}"
-            )
+            facts = orbax.read_checkpoint_metadata(self._files.get(name), f"{self._session}/{name}")
             custom = _merged(custom, facts.custom_metadata)
             begun += [] if facts.init_timestamp_nsecs is None else [facts.init_timestamp_nsecs]
             root = f"{part.name}/{manifest.NAME}_{digits(part.name)}"
@@ -349,71 +334,6 @@ class _Whole:
             for number, place in enumerate(self._places)
             if place in first
         ]
-
-
-class _Forms:
-    """The forms of all parts, each once, and what those of each part became."""
-
-    def __init__(self, items: Sequence[manifest.Item]) -> None:
-        self.all: list[manifest.Form] = []
-        self.of: list[list[int]] = []
-        known: dict[bytes, int] = {}
-        for item in items:
-            numbers: list[int] = []
-            for form in item.forms:
-                number = known.setdefault(msgspec.json.encode(form), len(self.all))
-                if number == len(self.all):
-                    self.all.append(form)
-                numbers.append(number)
-            self.of.append(numbers)
-
-
-def _zarr(items: Sequence[manifest.Item]) -> ZarrFormat:
-    used = [item.zarr for item in items if any(row.form >= 0 for row in item.rows)]
-    return ZarrFormat((used or [items[0].zarr])[0])
-
-
-def _database(
-    rows: Sequence[manifest.Row],
-    forms: Sequence[manifest.Form],
-    files: Sequence[str],
-    format: ZarrFormat,
-    stamp: Stamp,
-) -> dict[str, bytes]:
-    """A database over the data files of all parts."""
-    describe = zarr3_metadata if format is ZarrFormat.V3 else zarr2_metadata
-    last = metadata_key("", format)
-    place = functools.cache(functools.partial(chunk_key, "", format=format))
-
-    @functools.cache
-    def known(number: int) -> tuple[bytes, list[tuple[int, ...]]]:
-        form = forms[number]
-        data = describe(form.shape, form.chunk_shape, form.dtype, Codec(form.codec))
-        grid = [
-            -(-extent // size) for extent, size in zip(form.shape, form.chunk_shape, strict=True)
-        ]
-        return data, list(np.ndindex(*grid))
-
-    entries: list[tuple[bytes, Value]] = []
-    for row in rows:
-        if row.form < 0:
-            continue
-        above = prefix(row.name)
-        data, places = known(row.form)
-        entries.append(((above + last).encode(), data))
-        pieces = (row.chunks[0::4], row.chunks[1::4], row.chunks[2::4])
-        for index, file, offset, length in zip(places, *pieces, strict=True):
-            ref = DataRef(files[file], offset, length)
-            entries.append(((above + place(index)).encode(), ref))
-    nodes = orbax.data_file(len(files))
-    made = ocdbt.encode(
-        entries,
-        nodes_file=nodes,
-        uuid=bytes.fromhex(stamp.token),
-        commit_time_ns=stamp.now,
-        max_inline_value_bytes=INLINE_BYTES,
-    )
-    return {nodes: made.nodes, orbax.DATABASE: made.manifest}
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ from sealwax.layouts import manifest, orbax, strangers
 from sealwax.options import Options
 from sealwax.planning import names
 from sealwax.planning.builder import Builder, result
-from sealwax.planning.combine import Combined, Stamp, combine
+from sealwax.planning.combine import Combined, combine
 from sealwax.planning.describe import Header
 from sealwax.planning.items import own_token
 from sealwax.planning.partial import already_there
@@ -52,6 +52,7 @@ from sealwax.planning.parts import (
     PENDING,
     STATE,
     Part,
+    Stamp,
     manifest_of,
     order,
     read_parts,
@@ -179,9 +180,7 @@ def plan_discard(request: FinalizeRequest, site: SessionSite) -> Result[Plan, Se
     return Success(_plan("partial.discard", request, build, seal=seal))
 
 
-def _check(
-    request: FinalizeRequest, site: SessionSite
-) -> Result[FinalizeRequest, SealwaxError]:
+def _check(request: FinalizeRequest, site: SessionSite) -> Result[FinalizeRequest, SealwaxError]:
     if names.is_temporary(names.base(request.path)):
         return Failure(
             InvalidPathError(
@@ -317,9 +316,7 @@ def _finalize(request: FinalizeRequest, site: SessionSite, combined: Combined) -
         "the checkpoint's files", Header.files, header, result(now), combined.digests
     )
     for name in header.names():
-        effect = WriteFile(
-            path=names.join(root, name), content=result(content, name), sync=durable
-        )
+        effect = WriteFile(path=names.join(root, name), content=result(content, name), sync=durable)
         build.add(effect, after=(last,))
     if durable:
         build.add(SyncTree(path=root), after=range(made, len(build.steps)))
@@ -364,6 +361,4 @@ def _plan(
     seal: int | None = None,
     undo: tuple[RemoveTree, ...] = (),
 ) -> Plan:
-    return Plan(
-        title=title, path=request.path, steps=tuple(build.steps), undo=undo, seal=seal
-    )
+    return Plan(title=title, path=request.path, steps=tuple(build.steps), undo=undo, seal=seal)

@@ -127,7 +127,7 @@ class Place:
             above = below.get(name.rpartition("/")[0], made)
             effect = MakeDirectory(path=self.path(name))
             below[name] = build.add(effect, after=(above,), staging=staging)
-        return tuple(below.values())
+        return tuple([step for name, step in below.items() if name or len(below) == 1])
 
     def write(
         self, build: Builder, name: str, content: Later[bytes], after: Sequence[int] = ()

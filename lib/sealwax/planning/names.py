@@ -62,3 +62,14 @@ def leftovers(path: str, siblings: Iterable[str]) -> tuple[str, ...]:
     return tuple(
         name for name in siblings if name.startswith(prefix) and _TOKEN.fullmatch(name, len(prefix))
     )
+
+
+def unfinished(siblings: Iterable[str]) -> tuple[str, ...]:
+    """Those of ``siblings`` that operations of ours have not finished yet, or never will.
+
+    >>> unfinished(["5", f"5.orbax-checkpoint-tmp-sealwax-{'0' * 32}", "5.orbax-checkpoint-tmp"])
+    ('5.orbax-checkpoint-tmp-sealwax-00000000000000000000000000000000',)
+    """
+    return tuple(
+        name for name in siblings if _MARK in name and _TOKEN.fullmatch(name.rpartition(_MARK)[2])
+    )

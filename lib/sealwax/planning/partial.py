@@ -45,7 +45,8 @@ from sealwax.planning.parts import (
 )
 from sealwax.planning.pipeline import bind, lift, raised
 from sealwax.planning.requests import SaveRequest, Site
-from sealwax.planning.save import check_items, check_path, finished, grow
+from sealwax.planning.save import finished, grow
+from sealwax.planning.save_checks import check_items, check_path
 from sealwax.planning.tree_item import TreeItem
 from sealwax.trees.structure import Mark
 
@@ -169,7 +170,9 @@ def _plan(request: SaveRequest, site: PartSite, known: Sequence[Part]) -> Plan:
     seal = build.add(Rename(source=root, target=made), after=range(len(build.steps)))
     last = seal
     if durable:
+        # A rename from one directory to another is certain when both are on the disk.
         last = build.add(SyncDirectory(path=session), after=(seal,))
+        last = build.add(SyncDirectory(path=names.parent(session)), after=(last,))
     for effect in told:
         build.add(effect, after=(last,))
     return finished(build, request, root, seal)

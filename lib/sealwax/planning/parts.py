@@ -42,8 +42,8 @@ from sealwax.trees.structure import (
 )
 from sealwax.trees.structure_json import from_json
 
-SUFFIX = ".partial_save"
-PENDING = ".pending"
+SUFFIX = orbax.SESSION
+PENDING = orbax.PENDING
 _PENDING_NAME = re.compile(r".*\.pending_(\d+)_([0-9a-f]{32})")
 STATE = orbax.DEFAULT_ITEM
 DESCRIPTIONS = (
@@ -82,6 +82,13 @@ def order(name: str) -> tuple[int, str]:
 def digits(name: str) -> str:
     """The digits that no other part has in its name."""
     return name.rpartition("_")[2]
+
+
+class Stamp(NamedTuple):
+    """Random digits, and when it happens, in nanoseconds since the epoch."""
+
+    token: str
+    now: int
 
 
 class Format(NamedTuple):
@@ -125,7 +132,8 @@ def new_part(stock: Inventory, format: Format) -> Part:
     hidden: str | None = stock.composites[0].type_name if stock.composites else None
     for leaf, kind, array in zip(leaves, stock.kinds, stock.array_of, strict=True):
         held = kind in (LeafKind.EMPTY_NODE, LeafKind.STRING)
-        if hidden is None and not (stock.arrays[array].value_type != "None" if array >= 0 else held):
+        held = stock.arrays[array].value_type != "None" if array >= 0 else held
+        if hidden is None and not held:
             hidden = leaf.name
     return Part(
         name="",
@@ -171,9 +179,7 @@ def read_part(name: str, files: Mapping[str, bytes], session: str) -> Part:
     format = Format(bool(record.get("use_zarr3")), record.get("use_ocdbt") is not False)
     item = item_manifest(name, files, session)
     if item is None:
-        return Part(
-            name=name, entries=entries, structure=None, format=format if arrays else None
-        )
+        return Part(name=name, entries=entries, structure=None, format=format if arrays else None)
     hidden = [
         row.name
         for row, entry in zip(item.rows, entries, strict=False)

@@ -48,6 +48,15 @@ class SaveRequest:
         return dataclasses.replace(self, transfer_limit=transfer_limit)
 
     @property
+    def durable(self) -> bool:
+        """Whether every change is brought to stable storage."""
+        return self.options.file.durability == "durable"
+
+    def label(self, item: Item) -> str | None:
+        """How failures call an item: not at all where it has no name of the caller's."""
+        return item.name if self.named else None
+
+    @property
     def budgeted(self) -> Options:
         """The settings with the transfer budget that is in force."""
         if self.transfer_limit is None:

@@ -10,42 +10,39 @@ there before is touched until the seal is durable.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from returns.pipeline import flow
-from returns.result import Failure, Result, Success
+from returns.result import Result, Success
 
 from sealwax.effects import (
     Call,
     Effect,
-    Entry,
     Exchange,
-    Later,
     MakeDirectory,
     Now,
     Plan,
+    RemoveDirectory,
+    RemoveFile,
     RemoveTree,
     Rename,
+    Retract,
     SyncDirectory,
     WriteFile,
 )
-from sealwax.errors import (
-    CheckpointExistsError,
-    DeletionInProgressError,
-    InvalidPathError,
-    SealwaxError,
-)
+from sealwax.errors import SealwaxError
 from sealwax.layouts import manifest, orbax
-from sealwax.layouts.detect import has_marker
-from sealwax.layouts.manifest import Digest
+from sealwax.layouts.detect import is_growing
 from sealwax.lens import to_dict
 from sealwax.planning import names
+from sealwax.planning.atomicity import in_place
 from sealwax.planning.builder import Builder, result
 from sealwax.planning.describe import Header
 from sealwax.planning.items import Item, Place, Saved, own_token
 from sealwax.planning.moves import host_budget
-from sealwax.planning.pipeline import bind, first, lift
+from sealwax.planning.pipeline import bind, lift
 from sealwax.planning.requests import SaveRequest, Site, title
+from sealwax.planning.save_checks import check_items, check_path, check_target
 
 
 def plan_save(request: SaveRequest, site: Site) -> Result[Plan, SealwaxError]:
@@ -61,96 +58,17 @@ def plan_save(request: SaveRequest, site: Site) -> Result[Plan, SealwaxError]:
     planned: Result[Plan, SealwaxError] = flow(
         Success(request),
         bind(functools.partial(check_path, site=site)),
-        bind(functools.partial(_check_target, site=site)),
+        bind(functools.partial(check_target, site=site)),
         bind(functools.partial(check_items, site=site)),
         lift(functools.partial(_plan, site=site)),
     )
     return planned
 
 
-def check_path(request: SaveRequest, site: Site) -> Result[SaveRequest, SealwaxError]:
-    """Refuses a path at which nothing could be loaded, or made."""
-    if names.is_temporary(names.base(request.path)):
-        return Failure(
-            InvalidPathError(
-                f"A path that contains {orbax.TEMPORARY!r} names an unfinished checkpoint, and "
-                "none could be loaded from it",
-                path=request.path,
-                hint="Choose another name.",
-            )
-        )
-    if site.obstacle is not None:
-        return Failure(
-            InvalidPathError(
-                f"{site.obstacle!r} is not a directory, so nothing can be saved below it",
-                path=request.path,
-            )
-        )
-    return Success(request)
-
-
-def _check_target(request: SaveRequest, site: Site) -> Result[SaveRequest, SealwaxError]:
-    match site.entry:
-        case None:
-            return Success(request)
-        case Entry.DIRECTORY:
-            pass
-        case other:
-            return Failure(
-                CheckpointExistsError(
-                    f"A {other.value} is at the path, which is never replaced by a checkpoint",
-                    path=request.path,
-                    hint="Remove it, or choose another path.",
-                )
-            )
-    if orbax.DELETION in site.names:
-        return Failure(
-            DeletionInProgressError(
-                "The deletion of a part of the checkpoint at the path is not finished",
-                path=request.path,
-                hint="Repeat that deletion to finish it, or delete the whole checkpoint.",
-            )
-        )
-    if not request.overwrite:
-        what = "A checkpoint" if has_marker(site.names) else "A directory"
-        return Failure(
-            CheckpointExistsError(
-                f"{what} is at the path already",
-                path=request.path,
-                hint="Pass overwrite=True to replace it, or choose another path.",
-            )
-        )
-    if site.names and not has_marker(site.names):
-        return Failure(
-            CheckpointExistsError(
-                "The directory at the path is not a checkpoint, so overwrite=True does not "
-                "replace it",
-                path=request.path,
-                expected="a checkpoint or an empty directory",
-                found=f"a directory with {', '.join(map(repr, site.names[:3]))}"
-                + (", ..." if len(site.names) > 3 else ""),
-                hint="Remove it yourself, or choose another path.",
-            )
-        )
-    return Success(request)
-
-
-def check_items(request: SaveRequest, site: Site) -> Result[SaveRequest, SealwaxError]:
-    """Refuses items that cannot be saved there, the first with the others as notes."""
-    root = names.temporary(request.path, site.token)
-    failures: list[SealwaxError] = []
-    for item in request.items:
-        refused = item.refuse(names.join(root, item.name), request.options)
-        if isinstance(refused, Failure):
-            failures.append(refused.failure().located(item=_label(request, item)))
-    return Success(request) if not failures else Failure(first(failures))
-
-
-def _label(request: SaveRequest, item: Item) -> str | None:
-    return item.name if request.named else None
-
-
 def _plan(request: SaveRequest, site: Site) -> Plan:
+    # What is to be replaced stays until the new one is complete, and only a rename can do that.
+    if not request.overwrite and in_place(request.options.atomicity, request.path):
+        return _plan_in_place(request, site)
     build = Builder()
     root = names.temporary(request.path, site.token)
     told = grow(build, request, site, root)
@@ -163,32 +81,81 @@ def grow(build: Builder, request: SaveRequest, site: Site, root: str) -> list[Ef
     Returns:
       What is to happen when it is sealed.
     """
-    for name in names.leftovers(request.path, site.siblings):
-        leftover = names.join(names.parent(request.path), name)
-        build.add(RemoveTree(path=leftover, abandoned=True))
-    made = _make_root(build, request, site, root)
-    begun = len(build.steps)
-    saved = [_add_item(build, request, site, root, made, item) for item in request.items]
-    _add_files(build, request, site, root, begun, [each.digests for each in saved])
-    if _durable(request):
+    cleaned = _clean(build, request, site)
+    made = _make_root(build, request, site, root, cleaned)
+    saved, content, files = _fill(build, request, site, root, made)
+    for name in files:
+        _write(build, request, root, content, name)
+    if request.durable:
         build.add(SyncDirectory(path=root), after=range(made, len(build.steps)))
-    for item, each in zip(request.items, saved, strict=True):
-        for effect in each.before_seal:
-            build.within(_label(request, item)).add(effect)
-    return [effect for each in saved for effect in each.after_seal]
+    return _tell(build, request, saved)
 
 
-def finished(build: Builder, request: SaveRequest, root: str, seal: int) -> Plan:
-    """The plan of the steps so far."""
+def _plan_in_place(request: SaveRequest, site: Site) -> Plan:
+    """Plans a checkpoint that grows where it will be, and is complete with its commit file.
+
+    What takes the place is a directory that says that it is ours and unfinished: whoever comes
+    second finds it there. What readers of Orbax look for comes after all that it promises.
+    """
+    build = Builder()
+    root, path = names.temporary(request.path, site.token), request.path
+
+    sync = functools.partial(_sync, build, request)
+    made = _make_root(build, request, site, root, _clean(build, request, site))
+    mark = WriteFile(path=names.join(root, manifest.UNFINISHED), content=b"", sync=request.durable)
+    marked = sync(root, build.add(mark, after=(made,)))
+    taken = build.add(Rename(source=root, target=path), after=(marked,))
+    indicator = WriteFile(path=names.join(path, orbax.INDICATOR), content=b"", sync=request.durable)
+    begun = build.add(indicator, after=(taken,))
+    saved, content, _ = _fill(build, request, site, path, begun)
+    told = _tell(build, request, saved)
+    described = sync(path, _write(build, request, path, content, manifest.NAME))
+    filled = range(begun, described + 1)
+    last = sync(path, _write(build, request, path, content, orbax.CHECKPOINT_METADATA, *filled))
+    seal = _write(build, request, path, content, orbax.COMMIT, last)
+    last = sync(names.parent(path), sync(path, seal))
+    unmarked = build.add(RemoveFile(path=names.join(path, manifest.UNFINISHED)), after=(last,))
+    _finish(build, request, told, sync(path, unmarked))
+    gone = [SyncDirectory(path=names.parent(path))] if request.durable else []
+    return finished(build, request, root, seal, Retract(path=path, aside=root, own=True), *gone)
+
+
+def finished(build: Builder, request: SaveRequest, root: str, seal: int, *undo: Effect) -> Plan:
+    """The plan of the steps so far; ``undo`` is what comes before the removing of ``root``."""
+    above = [
+        RemoveDirectory(path=step.effect.path)
+        for step in build.steps
+        if isinstance(step.effect, MakeDirectory) and step.effect.parents
+        if request.path.startswith(f"{step.effect.path}/")
+    ]
     return Plan(
         title=title(request.named, request.background, request.part),
         path=request.path,
         steps=tuple(build.steps),
-        undo=(RemoveTree(path=root),),
+        undo=(*undo, RemoveTree(path=root), *reversed(above)),
         seal=seal,
         names=_names(request),
         host_budget=host_budget(request.budgeted.memory, request.background),
     )
+
+
+def _clean(build: Builder, request: SaveRequest, site: Site) -> tuple[int, ...]:
+    """Removes what interrupted saves left; what is at the path itself must go first."""
+    above = names.parent(request.path)
+    for name in names.leftovers(request.path, site.siblings):
+        build.add(RemoveTree(path=names.join(above, name), abandoned=True))
+    if not is_growing(site.names):
+        return ()
+    aside = names.temporary(request.path, own_token(site.token, request.path))
+    # Only when it is certainly gone from its place may it lose what says that it is unfinished.
+    gone = _sync(build, request, above, build.add(Retract(path=request.path, aside=aside)))
+    build.add(RemoveTree(path=aside), after=(gone,))
+    return (gone,)
+
+
+def _sync(build: Builder, request: SaveRequest, directory: str, after: int) -> int:
+    """Adds the syncing of a directory where that is asked; returns the last step."""
+    return build.add(SyncDirectory(path=directory), after=(after,)) if request.durable else after
 
 
 def _names(request: SaveRequest) -> tuple[str, ...]:
@@ -197,15 +164,17 @@ def _names(request: SaveRequest) -> tuple[str, ...]:
     return tuple([f"{item.name}/{leaf}" for item in request.items for leaf in item.leaves])
 
 
-def _make_root(build: Builder, request: SaveRequest, site: Site, root: str) -> int:
+def _make_root(
+    build: Builder, request: SaveRequest, site: Site, root: str, cleaned: tuple[int, ...]
+) -> int:
     # Whoever puts parts together must see every one that was begun.
     staging = request.background and (
         request.part or not request.options.asynchronous.create_directories_asynchronously
     )
-    last: tuple[int, ...] = ()
+    last = cleaned
     for path in site.missing:
         last = (build.add(MakeDirectory(path=path, parents=True), after=last, staging=staging),)
-        if _durable(request):
+        if request.durable:
             last = (build.add(SyncDirectory(path=names.parent(path)), after=last),)
     mode = request.options.file.path_permission_mode
     return build.add(MakeDirectory(path=root, mode=mode, lease=True), after=last, staging=staging)
@@ -224,17 +193,19 @@ def _add_item(
         background=request.background,
         part=request.part,
     )
-    return item.plan(build.within(_label(request, item), item.leaves), place)
+    return item.plan(build.within(request.label(item), item.leaves), place)
 
 
-def _add_files(
-    build: Builder,
-    request: SaveRequest,
-    site: Site,
-    root: str,
-    begun: int,
-    digests: Sequence[Later[Mapping[str, Digest]]],
-) -> None:
+def _fill(
+    build: Builder, request: SaveRequest, site: Site, root: str, made: int
+) -> tuple[list[Saved], int, tuple[str, ...]]:
+    """Adds all items.
+
+    Returns:
+      What became of them; the step whose result are the files of the checkpoint; their names.
+    """
+    begun = len(build.steps)
+    saved = [_add_item(build, request, site, root, made, item) for item in request.items]
     now = build.add(Now(), after=range(begun, len(build.steps)))
     header = Header(
         path=request.path,
@@ -244,14 +215,26 @@ def _add_files(
         settings=to_dict(request.options),
         manifest=f"{manifest.NAME}_{site.token}" if request.part else manifest.NAME,
     )
+    digests = [each.digests for each in saved]
     content = build.derive("the checkpoint's files", Header.files, header, result(now), *digests)
-    for name in header.names():
-        path = names.join(root, name)
-        build.add(WriteFile(path=path, content=result(content, name), sync=_durable(request)))
+    return saved, content, header.names()
 
 
-def _durable(request: SaveRequest) -> bool:
-    return request.options.file.durability == "durable"
+def _write(
+    build: Builder, request: SaveRequest, root: str, content: int, name: str, *after: int
+) -> int:
+    file = WriteFile(
+        path=names.join(root, name), content=result(content, name), sync=request.durable
+    )
+    return build.add(file, after=after)
+
+
+def _tell(build: Builder, request: SaveRequest, saved: Sequence[Saved]) -> list[Effect]:
+    """Adds what only the seal waits for, and returns what is to follow it."""
+    for item, each in zip(request.items, saved, strict=True):
+        for effect in each.before_seal:
+            build.within(request.label(item)).add(effect)
+    return [effect for each in saved for effect in each.after_seal]
 
 
 def _seal(build: Builder, request: SaveRequest, root: str, told: Iterable[Effect]) -> int:
@@ -265,13 +248,18 @@ def _seal(build: Builder, request: SaveRequest, root: str, told: Iterable[Effect
         after=range(len(build.steps)),
     )
     last = seal
-    if _durable(request):
+    if request.durable:
         last = build.add(SyncDirectory(path=names.parent(request.path)), after=(last,))
     if replaces:
         build.add(RemoveTree(path=root, replaced=True), after=(last,))
+    _finish(build, request, told, last)
+    return seal
+
+
+def _finish(build: Builder, request: SaveRequest, told: Iterable[Effect], last: int) -> None:
+    """Adds what is told when the checkpoint is complete."""
     callback = request.options.asynchronous.post_finalization_callback
     if callback is not None:
         build.add(Call(name="post_finalization_callback", function=callback), after=(last,))
     for effect in told:
         build.add(effect, after=(last,))
-    return seal

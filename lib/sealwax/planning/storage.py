@@ -28,9 +28,6 @@ class Chooser:
     Args:
       saving: The settings.
       key_paths: JAX's key path of every leaf; needed where the settings have a creator.
-
-    Raises:
-      OptionValueError: No array can be stored in the dtype that is asked for.
     """
 
     def __init__(
@@ -39,7 +36,6 @@ class Chooser:
         self._everywhere = saving.storage_options
         self._creator = saving.scoped_storage_options_creator
         self._key_paths = key_paths
-        _check_dtype(self._everywhere, EVERYWHERE)
 
     def choose(self, number: int, value: object) -> StorageOptions | None:
         """The options of the leaf that has this number; ``None`` for those of every leaf.
@@ -59,7 +55,6 @@ class Chooser:
                 expected="ArrayOptions.Saving.StorageOptions or None",
                 found=shown(own),
             )
-        _check_dtype(own, CREATOR)
         _check_axes(own, value)
         changes = {
             field.name: given
@@ -67,15 +62,6 @@ class Chooser:
             if (given := getattr(own, field.name)) is not None
         }
         return dataclasses.replace(self._everywhere, **changes)
-
-
-def _check_dtype(options: StorageOptions, name: str) -> None:
-    if options.dtype is not None and _rank(np.dtype(options.dtype)) == 0:
-        raise OptionValueError(
-            f"Option '{name}' asks for a dtype that would drop more than precision",
-            expected="a floating or complex dtype; arrays of integers keep their own",
-            found=f"dtype={np.dtype(options.dtype).name}",
-        )
 
 
 def _check_axes(options: StorageOptions, value: Any) -> None:

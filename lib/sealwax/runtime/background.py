@@ -18,9 +18,10 @@ from typing import Any, Generic, TypeVar, cast
 
 import anyio
 
-from sealwax.errors import OperationCancelledError
+from sealwax.errors import InternalError, OperationCancelledError
 from sealwax.runtime import exits
 from sealwax.runtime.moments import Moment
+from sealwax.runtime.threads import own_loop, works_for
 from sealwax.runtime.watch import Watch
 
 T = TypeVar("T")
@@ -52,9 +53,10 @@ class Job(Generic[T]):
         self._trace: TracebackType | None = None
         self._value: T | None = None
         self._function: Callable[[], Awaitable[T]] | None = function
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._claimed = False
         self._cancelled = False
+        self._runs_in: int | None = None
         self._interrupt: Callable[[], object] | None = None
         self._thread = threading.Thread(
             target=_context().run,
@@ -112,6 +114,10 @@ class Job(Generic[T]):
         finally:
             del self  # the error's traceback holds this frame
 
+    def works_here(self) -> bool:
+        """Whether it is this job that called what runs in this thread now, and waits for it."""
+        return self._runs_in == threading.get_ident() or works_for(self.watch.meter)
+
     def _give_up(self) -> None:
         self.cancel()
         if self._claim():
@@ -128,10 +134,12 @@ class Job(Generic[T]):
     def _run(self) -> None:
         if not self._claim():
             return
+        self._runs_in = threading.get_ident()
         try:
             # A loop of the plainest kind, whatever policy the program has set for its own.
             options = {"loop_factory": asyncio.SelectorEventLoop}
-            self._value = anyio.run(self._main, backend="asyncio", backend_options=options)
+            with own_loop():
+                self._value = anyio.run(self._main, backend="asyncio", backend_options=options)
         except BaseException as error:
             release(error)
             self.error, self._trace = error, error.__traceback__
@@ -141,6 +149,7 @@ class Job(Generic[T]):
         self._function = None
         exits.ended(self)
         self.finished.set()
+        self._runs_in = None
 
     async def _main(self) -> Any:
         assert self._function is not None
@@ -182,6 +191,13 @@ def run(function: Callable[[], Awaitable[T]], name: str, watch: Watch | None = N
         return job.value()
     finally:
         del job
+
+
+async def to_the_end(function: Callable[[], Awaitable[T]]) -> T:
+    """Awaits what is not to be broken off, although the job that it is a part of is cancelled."""
+    with anyio.CancelScope(shield=True):
+        return await function()
+    raise InternalError("What is shielded was broken off")
 
 
 def _context() -> contextvars.Context:

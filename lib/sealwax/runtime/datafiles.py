@@ -189,7 +189,8 @@ def _fetch_run(
 ) -> bool:
     """Reads a run at once; ``False`` where one of its chunks is not what it should be."""
     size = run[0].trailer
-    trailers = memoryview(bytearray(size * len(run)))
+    trailers = bytearray(size * len(run))
+    view = memoryview(trailers)
     payloads: list[_Array] = []
     parts: list[memoryview] = []
     for number, fetch in enumerate(run):
@@ -197,7 +198,8 @@ def _fetch_run(
         if fetch.start or fetch.payload != payload.size:
             payload = payload[fetch.start : fetch.start + fetch.payload]
         payloads.append(payload)
-        parts += (memoryview(payload), trailers[size * number : size * (number + 1)])
+        trailer = view[size * number : size * (number + 1)]
+        parts += (memoryview(cast(Any, payload)), trailer)
     if file.read(parts, run[0].offset) != sum([fetch.length for fetch in run]):
         return False
     if not effect.verify:
@@ -205,7 +207,7 @@ def _fetch_run(
     found = [crc32c(payload) for payload in payloads]
     expected = [fetch.crc32c for fetch in run]
     stored = b"".join([crc.to_bytes(size, "little") for crc in expected]) if size else b""
-    return found == expected and trailers == stored
+    return found == expected and bytes(trailers) == stored
 
 
 def _fill(fetch: Fetch, buffer: _Array) -> None:

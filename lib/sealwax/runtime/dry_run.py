@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, assert_never
+from typing import Any, TypeAlias, assert_never
 
 from sealwax import effects as e
 from sealwax.arrays.forms import Form
@@ -55,6 +55,11 @@ class Report:
         return "\n".join([amounts, *([""] if lines else []), *lines])
 
 
+_Moving: TypeAlias = (
+    e.Stage | e.Probe | e.WriteBatch | e.WriteChunks | e.LinkFiles | e.MergeDatabases
+)
+
+
 class DryRun(Handler):
     """Performs what only looks, and answers the rest itself; see ``dry_run``."""
 
@@ -94,7 +99,12 @@ class DryRun(Handler):
             case e.CheckExtents() | e.CheckArrays():
                 return await forward(effect)
             case (
-                e.Stage() | e.Probe() | e.WriteBatch() | e.WriteChunks() | e.MergeDatabases()
+                e.Stage()
+                | e.Probe()
+                | e.WriteBatch()
+                | e.WriteChunks()
+                | e.LinkFiles()
+                | e.MergeDatabases()
             ):
                 with self._lock:
                     self._effects.append(effect)
@@ -108,13 +118,17 @@ class DryRun(Handler):
     async def _is_there(self, effect: e.Exchange, forward: Forward) -> bool:
         return await forward(e.Look(path=effect.second)) is not None
 
-    def _move_data(self, effect: e.Stage | e.Probe | e.WriteBatch | e.WriteChunks | e.MergeDatabases) -> object:
+    def _move_data(self, effect: _Moving) -> object:
         # Data is brought to the host only to be written, and looked at only to be compressed.
         match effect:
             case e.Stage():
                 return ()
             case e.Probe():
                 return frozenset[int]()
+            case e.LinkFiles(target=target, links=links):
+                # A second name takes no room.
+                self._files |= {f"{target}/{name}": 0 for _, name in links}
+                return None
             case e.MergeDatabases():
                 return None
             case e.WriteBatch(path=path):
@@ -146,13 +160,10 @@ class DryRun(Handler):
                 if not self._forget(second) and replaces:
                     self._names[first] = self._names.pop(second, second)
                 self._move(first, second)
-            case e.RemoveFile(path=path) | e.RemoveTree(path=path):
-                replaced = isinstance(effect, e.RemoveTree) and effect.replaced
-                if path in self._names or not (self._forget(path) or replaced):
-                    self._removed.append(self._names.pop(path, path))
-            case e.LinkFiles(target=target, links=links):
-                # A second name takes no room.
-                self._files |= {f"{target}/{name}": 0 for _, name in links}
+            case e.Retract(path=path, aside=aside, own=own):
+                self._names |= {} if own else {aside: path}
+            case e.RemoveFile() | e.RemoveDirectory() | e.RemoveTree():
+                self._remove(effect)
             case e.DigestTree():
                 return {}
             case e.SyncDirectory() | e.SyncTree() | e.BeginSave() | e.FinishSave() | e.Call():
@@ -160,6 +171,14 @@ class DryRun(Handler):
             case _:
                 assert_never(effect)
         return None
+
+    def _remove(self, effect: e.Removing) -> None:
+        path = effect.path
+        kept = isinstance(effect, e.RemoveTree) and effect.replaced
+        if path in self._names or not (self._forget(path) or kept):
+            # What an operation would have made above its path was never there.
+            gone = [] if isinstance(effect, e.RemoveDirectory) else [self._names.pop(path, path)]
+            self._removed += gone
 
     def _move(self, source: str, target: str) -> None:
         def moved(path: str) -> str:

@@ -9,6 +9,7 @@ from sealwax.effects import Entry, ListTree, Present, ReadFile
 from sealwax.errors import CorruptionError, SealwaxError
 from sealwax.layouts import manifest, orbax
 from sealwax.layouts.detect import Found, why_not
+from sealwax.options import Options
 from sealwax.planning import contents, names
 from sealwax.planning.census import Census, Sealed
 from sealwax.planning.contents import Contents
@@ -20,14 +21,14 @@ _DOCUMENTS = frozenset({"data.json", "metadata", "metrics"})
 """Files of items that hold JSON, in any version of Orbax."""
 
 
-async def examine(perform: Perform, path: str) -> Census:
+async def examine(perform: Perform, path: str, options: Options | None = None) -> Census:
     """Looks at all of a checkpoint.
 
     Raises:
       CheckpointNotFoundError: Nothing is at the path.
       InvalidLayoutError: What is there is not a checkpoint, or of a newer version.
     """
-    found = await find(perform, path)
+    found = await find(perform, path, options)
     problem = why_not(found, "Verify")
     if problem is not None:
         raise problem

@@ -16,7 +16,19 @@ from typing import Any, TypeAlias, cast
 
 import anyio
 
-from sealwax.effects import SOURCES, Call, Derive, Effect, From, HandlerEffect, Plan, Step
+from sealwax.effects import (
+    SOURCES,
+    Call,
+    Derive,
+    Effect,
+    From,
+    HandlerEffect,
+    Plan,
+    Rename,
+    Retract,
+    Step,
+    SyncDirectory,
+)
 from sealwax.effects.plan import later_fields, uses
 from sealwax.effects.wording import sentence
 from sealwax.errors import (
@@ -32,6 +44,9 @@ from sealwax.runtime.meter import Meter, metering, owned_bytes
 from sealwax.runtime.threads import in_thread
 
 Perform: TypeAlias = Callable[[Effect], Awaitable[Any]]
+_HEAD_START = 0.001
+_UNSYNCED = "everybody sees it, and a loss of power may undo it"
+_LEFT_BEHIND = "what it leaves behind is removed by the next one there"
 _TAKEN = frozenset({errno.EEXIST, errno.ENOTEMPTY})
 
 
@@ -77,6 +92,10 @@ async def execute(
                 raise
             raise failure from failure.__cause__
     return None if plan.result is None else run.results[plan.result]
+
+
+class _Stopped(Exception):
+    """A step raised what would end the event loop."""
 
 
 class _Run:
@@ -137,13 +156,19 @@ class _Run:
         try:
             answer = self.results[step.number] = await self.act(step.effect)
             self.held[step.number] = taken = self.account(step, answer)
-        except Exception as error:
+        except (Exception, KeyboardInterrupt, SystemExit, GeneratorExit) as error:
             self.failed.append((step, error))
             self.meter.hold(-taken)
-            raise
+            if isinstance(error, Exception):
+                raise
+            # An event loop stops at once for it, and would leave the other steps where they are.
+            raise _Stopped from error
         finally:
             self.write.release(step.writes)
             self.read.release(step.reads)
+        if self.stage(step):
+            # The caller may go on, and should: what follows would keep the interpreter busy.
+            await anyio.sleep(_HEAD_START)
         self.finish(step)
 
     def account(self, step: Step, answer: Any) -> int:
@@ -165,7 +190,7 @@ class _Run:
         if isinstance(effect, Derive):
             inputs = [self.resolve(value) for value in effect.inputs]
             with garbage.paused():
-                return await in_thread(effect.function, *inputs)
+                return await in_thread(effect.function, *inputs, brief=True)
         return await self.perform(self.concrete(effect))
 
     def finish(self, step: Step) -> None:
@@ -177,10 +202,14 @@ class _Run:
             if not self.users[number] and number != self.plan.result:
                 self.results[number] = None
                 self.let_go(number)
-        if step.staging:
-            self.staging -= 1
-            if self.staging == 0 and self.on_staged is not None:
-                self.on_staged()
+
+    def stage(self, step: Step) -> bool:
+        """Counts a step for which the caller waits, and tells whether it was the last one."""
+        self.staging -= step.staging
+        if not step.staging or self.staging or self.on_staged is None:
+            return False
+        self.on_staged()
+        return True
 
     def let_go(self, number: int) -> None:
         """Gives back the host memory of a result that nobody uses any more."""
@@ -218,13 +247,21 @@ class _Run:
             return error
         (step, cause), *others = self.failed
         failure = describe(cause, step, self.plan)
+        if self.sealed and not isinstance(step.effect, Call):
+            lost = isinstance(step.effect, SyncDirectory)
+            rest = _UNSYNCED if lost else _LEFT_BEHIND
+            failure.add_note(f"The {self.plan.title} itself was complete before this: {rest}.")
         for other, also in others:
             failure.add_note(f"Also failed: {self.plan.sentence(other)}: {also}")
         return failure
 
-    async def undo(self, failure: BaseException) -> None:
+    @property
+    def sealed(self) -> bool:
         seal = self.plan.seal
-        if seal is not None and self.done[seal].is_set():
+        return seal is not None and self.done[seal].is_set()
+
+    async def undo(self, failure: BaseException) -> None:
+        if self.sealed:
             return
         with anyio.CancelScope(shield=True):
             for effect in self.plan.undo:
@@ -234,16 +271,29 @@ class _Run:
                     failure.add_note(f"Could not {sentence(effect, self.plan.names)}: {error}")
 
 
+def _takes_place(step: Step, plan: Plan) -> bool:
+    """Whether a step needs the path of the operation for itself."""
+    match step.effect:
+        case Rename(target=target):
+            return step.number == plan.seal or target == plan.path
+        case Retract():
+            return True
+        case _:
+            return step.number == plan.seal
+
+
 def describe(error: BaseException, step: Step, plan: Plan) -> BaseException:
     """Turns what a handler raised into an error that says what was done, and to what."""
     where = getattr(step.effect, "path", None) or plan.path
     what = f"could not {plan.sentence(step)}"
     if isinstance(step.effect, Call):
-        error.add_note(f"{step.effect.name} raised this; the checkpoint {plan.path!r} is complete.")
+        complete = plan.seal is not None and step.number > plan.seal
+        rest = f"; the checkpoint {plan.path!r} is complete" if complete else ""
+        error.add_note(f"{step.effect.name} raised this{rest}.")
         return error
     if isinstance(error, SealwaxError):
         return error.located(item=step.item, path=where)
-    if step.number == plan.seal and getattr(error, "errno", None) in _TAKEN:
+    if _takes_place(step, plan) and getattr(error, "errno", None) in _TAKEN:
         made = CheckpointExistsError(
             "Another save put something at the path while this one was under way",
             path=plan.path,
@@ -256,7 +306,7 @@ def describe(error: BaseException, step: Step, plan: Plan) -> BaseException:
     if isinstance(error, OSError):
         kind = SealError if step.number == plan.seal else StorageError
         made = kind.from_os_error(error, what, leaf=leaf, path=where)
-    elif isinstance(error, (MemoryError, KeyboardInterrupt, SystemExit)):
+    elif isinstance(error, MemoryError) or not isinstance(error, Exception):
         return error
     elif isinstance(step.effect, HandlerEffect):
         whose = f" of checkpointable {step.item!r}" if step.item is not None else ""

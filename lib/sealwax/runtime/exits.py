@@ -47,7 +47,7 @@ def begun(job: Job[Any]) -> None:
     _finalize_in_child()
     with _changed:
         _running[job] = None
-        if _keeper is None:
+        if _keeper is None and not threads_are_over():
             _keeper = threading.Thread(target=_keep, name="sealwax exit", daemon=False)
             # Where no thread can be started any more, the job will run in its caller's.
             with contextlib.suppress(RuntimeError):
@@ -74,6 +74,12 @@ def asked(job: Job[Any]) -> None:
         _failed.pop(job, None)
 
 
+def is_owed(job: Job[Any]) -> bool:
+    """Whether a job failed, and nobody was told of it yet."""
+    with _changed:
+        return job in _failed
+
+
 def before_exit(function: Callable[[], object]) -> None:
     """Calls a function at exit before jobs are waited for: it sees to it that the last begin."""
     if function not in _before:
@@ -82,6 +88,8 @@ def before_exit(function: Callable[[], object]) -> None:
 
 def threads_are_over() -> bool:
     """Whether exit functions run: of a thread that is started now nobody would see the end."""
+    if sys.is_finalizing():  # starting one would not fail then, but wait for ever
+        return True
     main = threading.main_thread()
     return threading.current_thread() is main and not main.is_alive()
 

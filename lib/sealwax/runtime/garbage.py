@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import threading
 from collections.abc import Generator
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _depth = 0
 _resume = False
 
@@ -32,6 +33,18 @@ def paused() -> Generator[None]:
         yield
     finally:
         with _lock:
-            _depth -= 1
+            _depth = max(_depth - 1, 0)
             if _depth == 0 and _resume:
                 gc.enable()
+
+
+def _forget() -> None:
+    """In a forked process: the other threads that were in such a block are not there."""
+    global _lock, _depth
+    _lock = threading.RLock()
+    if _depth and _resume:
+        gc.enable()
+    _depth = 0
+
+
+os.register_at_fork(after_in_child=_forget)

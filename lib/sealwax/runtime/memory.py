@@ -22,6 +22,7 @@ _BLOCK = 512
 _Moving: TypeAlias = (
     e.WriteBatch
     | e.WriteChunks
+    | e.LinkFiles
     | e.MergeDatabases
     | e.ReadBatch
     | e.ReadRegions
@@ -141,6 +142,7 @@ class _Session(Handler):
             case (
                 e.WriteBatch()
                 | e.WriteChunks()
+                | e.LinkFiles()
                 | e.MergeDatabases()
                 | e.ReadBatch()
                 | e.ReadRegions()
@@ -200,7 +202,7 @@ class _Session(Handler):
         files = self._files
         match effect:
             case e.MakeDirectory(path=path, mode=mode, parents=True, lease=False):
-                return files.make_directories(path, mode)
+                return files.make_directories(path, mode, self)
             case e.MakeDirectory(path=path, mode=mode, lease=lease):
                 return files.make_directory(path, mode, self if lease else None)
             case e.WriteFile():
@@ -211,18 +213,26 @@ class _Session(Handler):
                 return files.sync_directory(path)
             case e.SyncTree(path=path):
                 return files.sync_tree(path)
-            case e.LinkFiles():
-                return files.link_files(effect)
             case e.DigestTree(path=path, sync=sync):
                 return self._digests(path, sync)
-            case e.RemoveFile() | e.RemoveTree():
+            case e.RemoveFile() | e.RemoveDirectory() | e.RemoveTree():
                 return self._removed(effect)
+            case e.Rename() | e.Exchange() | e.Replace() | e.Retract():
+                return self._renamed(effect)
+            case _:
+                assert_never(effect)
+
+    def _renamed(self, effect: e.Moving) -> None:
+        files = self._files
+        match effect:
             case e.Rename(source=source, target=target):
                 return files.rename(source, target)
             case e.Exchange(first=first, second=second):
-                return files.exchange(first, second)
+                return files.exchange(first, second, self)
             case e.Replace(source=source, target=target):
                 return files.replace(source, target)
+            case e.Retract(path=path, aside=aside, own=own):
+                return files.retract(path, aside, self, own)
             case _:
                 assert_never(effect)
 
@@ -233,11 +243,13 @@ class _Session(Handler):
         if effect.sync:
             file.sync()
 
-    def _removed(self, effect: e.RemoveFile | e.RemoveTree) -> object:
+    def _removed(self, effect: e.Removing) -> object:
         files = self._files
         match effect:
             case e.RemoveFile(path=path):
                 return files.remove_file(path)
+            case e.RemoveDirectory(path=path):
+                return files.unmake(path, self)
             case e.RemoveTree(path=path, abandoned=True):
                 return files.remove_abandoned(path)
             case e.RemoveTree(path=path, replaced=True):
@@ -260,6 +272,8 @@ class _Session(Handler):
                 return datafiles.write_batch(effect, files)
             case e.WriteChunks():
                 return manyfiles.write_chunks(effect, files)
+            case e.LinkFiles():
+                return files.link_files(effect)
             case e.MergeDatabases(directory=directory):
                 made = merging.merge_databases(effect, self._held(directory))
                 return manyfiles.write_files(

@@ -12,8 +12,8 @@ import threading
 from collections.abc import Callable, Generator
 
 from sealwax.effects import Entry, LinkFiles
-from sealwax.layouts.detect import has_marker
-from sealwax.layouts.orbax import TEMPORARY
+from sealwax.layouts.detect import has_marker, is_growing
+from sealwax.layouts.orbax import COMMIT, TEMPORARY
 from sealwax.runtime import pagecache
 from sealwax.runtime.crashes import Tree
 from sealwax.runtime.memorypaths import Paths, fail, holds, parts_of
@@ -136,8 +136,8 @@ class MemoryFiles:
             made.lease = lease
             self._change((*self._paths.free(path), made))
 
-    def make_directories(self, path: str, mode: int | None = None) -> None:
-        """Makes a directory and those above it, where they are missing."""
+    def make_directories(self, path: str, mode: int | None = None, maker: object = None) -> None:
+        """Makes a directory and those above it, where they are missing, and notes for whom."""
         with self._lock:
             node: Node = self._root
             parts = parts_of(path)
@@ -146,6 +146,7 @@ class MemoryFiles:
                     fail(errno.ENOTDIR, path)
                 if name not in node.entries:
                     self.make_directory("/" + "/".join(parts[: depth + 1]))
+                    self._paths.directory("/" + "/".join(parts[: depth + 1])).maker = maker
                 node = node.entries[name]
             if isinstance(node, File):
                 fail(errno.EEXIST, path)
@@ -191,7 +192,7 @@ class MemoryFiles:
                 fail(errno.EINVAL, source, target)
             self._change((*old, None), (*new, node))
 
-    def exchange(self, first: str, second: str) -> None:
+    def exchange(self, first: str, second: str, lease: object = None) -> None:
         """Lets two entries change places; to a free name ``first`` is renamed."""
         with self._changing():
             one, two, node, other = self._paths.pair(first, second)
@@ -199,6 +200,8 @@ class MemoryFiles:
                 return self.rename(first, second)
             if node is other:
                 return
+            if isinstance(other, Directory) and other.lease not in (None, lease):
+                _ = COMMIT in other.entries or fail(errno.EEXIST, second)
             if holds(node, two[0]) or holds(other, one[0]):
                 fail(errno.ENOTSUP, second)
             self._change((*one, other), (*two, node))
@@ -255,6 +258,25 @@ class MemoryFiles:
             self.remove_tree(path)
             return True
 
+    def unmake(self, path: str, maker: object) -> None:
+        """Removes a directory that was made for this maker, if it is empty."""
+        with self._lock:
+            node = self._paths.find_or_none(path)
+            if isinstance(node, Directory) and node.maker is maker and not node.entries:
+                self.remove_tree(path)
+
+    def retract(self, path: str, aside: str, lease: object, own: bool) -> None:
+        """Takes an unfinished checkpoint away from its place."""
+        with self._lock:
+            node = self._paths.find_or_none(path)
+            if isinstance(node, Directory) and node.lease is lease:
+                return self.rename(path, aside)
+            if own or node is None:
+                return None
+            if isinstance(node, Directory) and is_growing(node.entries) and node.lease is None:
+                return self.rename(path, aside)
+            fail(errno.EEXIST, path)
+
     def remove_replaced(self, path: str) -> None:
         """Removes what a seal took the place of, if it is a checkpoint or an empty directory."""
         with self._lock:
@@ -289,6 +311,7 @@ class MemoryFiles:
             while waiting:
                 directory = waiting.pop()
                 directory.lease = None if directory.lease is lease else directory.lease
+                directory.maker = None if directory.maker is lease else directory.maker
                 waiting += [x for x in directory.entries.values() if isinstance(x, Directory)]
 
     def _change(self, *slots: Slot) -> None:

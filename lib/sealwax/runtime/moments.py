@@ -27,7 +27,8 @@ class Moment:
         self._name = name
         self._process = os.getpid()
         self._event = threading.Event()
-        self._lock = threading.Lock()
+        # A signal's handler may come back here in the thread that it interrupts.
+        self._lock = threading.RLock()
         self._calls: list[Callable[[], object]] = []
 
     def set(self) -> None:
@@ -35,8 +36,10 @@ class Moment:
         with self._lock:
             self._event.set()
             calls, self._calls = self._calls, []
-        for call in calls:
-            call()
+        # One that raises keeps no other from being called: somebody may wait for it.
+        with contextlib.ExitStack() as stack:
+            for call in reversed(calls):
+                stack.callback(call)
 
     def is_set(self) -> bool:
         """Whether it has happened."""
@@ -55,7 +58,7 @@ class Moment:
         if self.is_set():
             return True
         self._may_come()
-        if timeout is not None:
+        if timeout is not None and timeout <= threading.TIMEOUT_MAX:
             return self._event.wait(timeout)
         # In pieces: Python does not notice a signal that comes just before it blocks.
         while not self._event.wait(_PIECE):

@@ -15,7 +15,9 @@ from sealwax.effects import Effect, Entry, ListDirectory, Look, Now, ReadEntries
 from sealwax.errors import CorruptionError, InvalidLayoutError, SealwaxError
 from sealwax.layouts import deletion, manifest, orbax
 from sealwax.layouts.detect import Found
+from sealwax.options import Options
 from sealwax.planning import contents, names
+from sealwax.planning.atomicity import needs_commit
 from sealwax.planning.contents import Contents
 from sealwax.planning.pipeline import raised as raised
 from sealwax.planning.requests import Site
@@ -91,8 +93,10 @@ async def mark(perform: Perform, path: str) -> bytes | None:
         return None
 
 
-async def find(perform: Perform, path: str, *, warn: bool = True) -> Found:
-    """Looks at a path from which a checkpoint is to be loaded.
+async def find(
+    perform: Perform, path: str, options: Options | None = None, *, warn: bool = True
+) -> Found:
+    """Looks at a path from which a checkpoint is to be loaded, complete as the settings see it.
 
     With ``warn``, an item that does not count because it is being deleted is told to the log.
     """
@@ -117,6 +121,7 @@ async def find(perform: Perform, path: str, *, warn: bool = True) -> Found:
         items=items,
         above=await _neighbours(perform, path),
         deletion=await _deletion(perform, path) if orbax.DELETION in inside else None,
+        commit=options is not None and needs_commit(options.atomicity, path),
     )
     if warn and found.deleting is not None:
         _log.warning(_DELETING, found.deleting, path, found.deleting)

@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from sealwax.effects import Entry, ListDirectory, Look
 from sealwax.layouts import orbax
 from sealwax.layouts.detect import Found, has_marker, is_checkpoint
+from sealwax.options import DEFAULTS, AtomicityOptions
 from sealwax.planning import names
+from sealwax.planning.atomicity import needs_commit
 from sealwax.runtime.observe import Perform
 from sealwax.runtime.operation import looking
 
@@ -29,7 +31,12 @@ async def listed(perform: Perform, path: str) -> tuple[str, ...] | None:
         raise
 
 
-async def finished(perform: Perform, base: str, candidates: Iterable[str]) -> tuple[str, ...]:
+async def finished(
+    perform: Perform,
+    base: str,
+    candidates: Iterable[str],
+    atomicity: AtomicityOptions = DEFAULTS.atomicity,
+) -> tuple[str, ...]:
     """Those names in the directory ``base`` that are finished checkpoints, in their order.
 
     An empty directory is none, whatever its name, and neither is an unfinished save.
@@ -38,17 +45,19 @@ async def finished(perform: Perform, base: str, candidates: Iterable[str]) -> tu
     above = await listed(perform, base)
     if above is None:
         return ()
-    there = frozenset(above)
+    there, commit = frozenset(above), needs_commit(atomicity, base)
     return tuple(
         [
             name
             for name in candidates
-            if name in there and await _is_finished(perform, base, above, name)
+            if name in there and await _is_finished(perform, base, above, name, commit)
         ]
     )
 
 
-async def _is_finished(perform: Perform, base: str, above: tuple[str, ...], name: str) -> bool:
+async def _is_finished(
+    perform: Perform, base: str, above: tuple[str, ...], name: str, commit: bool
+) -> bool:
     path = names.join(base, name)
     inside = await listed(perform, path)
     if inside is None:
@@ -61,5 +70,12 @@ async def _is_finished(perform: Perform, base: str, above: tuple[str, ...], name
             items[item] = content
     beside = above if orbax.CHECKPOINT_METADATA in above else ()
     return is_checkpoint(
-        Found(path=path, entry=Entry.DIRECTORY, names=inside, items=items, above=beside)
+        Found(
+            path=path,
+            entry=Entry.DIRECTORY,
+            names=inside,
+            items=items,
+            above=beside,
+            commit=commit,
+        )
     )

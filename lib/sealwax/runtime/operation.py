@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -14,13 +16,14 @@ from sealwax.availability import unavailable
 from sealwax.effects import Effect, Plan
 from sealwax.effects.wording import sentence
 from sealwax.errors import (
+    InternalError,
     OperationTimeoutError,
     OptionUnavailableError,
     SealwaxError,
     StorageError,
 )
 from sealwax.options import Options
-from sealwax.runtime import handlers
+from sealwax.runtime import handlers, logs
 from sealwax.runtime.executor import Limits, execute
 from sealwax.runtime.live import Live
 from sealwax.runtime.watch import Watch
@@ -71,14 +74,15 @@ class Operation:
     ) -> Any:
         """Performs the plan of this operation, within its budgets; see ``executor.execute``."""
         self.watch.names = plan.names
-        return await execute(
-            plan,
-            perform,
-            sources=sources,
-            limits=self.limits,
-            meter=self.watch.meter,
-            on_staged=on_staged,
-        )
+        with logs.ending(self.title, self.path, plan.bytes, self.watch.took()):
+            return await execute(
+                plan,
+                perform,
+                sources=sources,
+                limits=self.limits,
+                meter=self.watch.meter,
+                on_staged=on_staged,
+            )
 
     @asynccontextmanager
     async def performing(self) -> AsyncGenerator[Callable[[Effect], Awaitable[Any]]]:
@@ -87,30 +91,59 @@ class Operation:
         Raises:
           OperationTimeoutError: The deadline came before the block was left.
         """
-        live = Live(self.options)
-        entered = contextlib.ExitStack()
-        stack = tuple(entered.enter_context(handler.operation()) for handler in self.stack)
         notes: list[str] = []
 
         async def perform(effect: Effect) -> Any:
-            with self.watch.doing(effect):
-                return await handlers.perform(effect, stack, live)
+            with (
+                self.watch.doing(effect),
+                logs.performing(self.title, self.path, effect, self.watch.names),
+            ):
+                try:
+                    return await handlers.perform(effect, stack, live)
+                except anyio.get_cancelled_exc_class() as cancelled:
+                    if being_cancelled():
+                        raise
+                    # A step that ends so would let those wait for ever that need it.
+                    raise self._broken_off(effect) from cancelled
 
         try:
-            with anyio.move_on_after(self.watch.left()) as deadline:
+            with (
+                contextlib.closing(Live(self.options)) as live,
+                contextlib.closing(contextlib.ExitStack()) as entered,
+                anyio.move_on_after(self.watch.left()) as deadline,
+            ):
+                stack = tuple(entered.enter_context(each.operation()) for each in self.stack)
                 try:
                     yield perform
                 except anyio.get_cancelled_exc_class() as cancelled:
                     notes += getattr(cancelled, "__notes__", [])
                     raise
         except SealwaxError as error:
-            error.located(path=self.path)
+            self._suspect(error.located(path=self.path))
             raise
-        finally:
-            entered.close()
-            live.close()
+        except Exception as error:
+            self._suspect(error)
+            raise
         if deadline.cancelled_caught:
             raise self._late(notes)
+
+    def _broken_off(self, effect: Effect) -> InternalError:
+        return InternalError(
+            f"Could not {sentence(effect, self.watch.names)}: what performs it was cancelled, and "
+            f"the {self.title} was not",
+            path=self.path,
+        )
+
+    def _suspect(self, error: Exception) -> None:
+        """Names the handlers that are not the library's, where one may be what is wrong."""
+        kinds = [type(each) for each in self.stack]
+        foreign = [
+            kind.__qualname__ for kind in kinds if not kind.__module__.startswith("sealwax.")
+        ]
+        described = isinstance(error, SealwaxError) and not isinstance(error, InternalError)
+        if foreign and not described and not getattr(error, "__notes__", None):
+            names = ", ".join(dict.fromkeys(foreign))
+            error.add_note(f"What the effect handler {names} raised or answered may be the cause.")
 
     def _late(self, notes: list[str]) -> OperationTimeoutError:
         error = OperationTimeoutError(
@@ -122,6 +155,17 @@ class Operation:
         for note in notes:
             error.add_note(note)
         return error
+
+
+def being_cancelled() -> bool:
+    """Whether the current task is asked to stop, from outside of what it awaits."""
+    if anyio.current_effective_deadline() == -math.inf:
+        return True
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # trio's
+        return False
+    return task is not None and task.cancelling() > 0
 
 
 async def looking(perform: Callable[[Effect], Awaitable[Any]], effect: Effect) -> Any:

@@ -33,7 +33,7 @@ class File:
 class Directory:
     """Entries as they are seen, as they are certain, and the changes between."""
 
-    __slots__ = ("certain", "entries", "latest", "lease", "mode", "pending")
+    __slots__ = ("certain", "entries", "latest", "lease", "maker", "mode", "pending")
 
     def __init__(self, mode: int | None = None) -> None:
         self.entries: dict[str, Node] = {}
@@ -42,6 +42,7 @@ class Directory:
         self.latest: dict[str, Change] = {}
         self.mode = mode
         self.lease: object = None
+        self.maker: object = None
 
 
 Node: TypeAlias = File | Directory

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar
 
-from sealwax.errors import OperationTimeoutError
+from sealwax.errors import DeadlockError, OperationTimeoutError
 from sealwax.runtime import exits
 from sealwax.runtime.background import Job
 from sealwax.runtime.meter import Progress
@@ -47,8 +47,14 @@ class Point:
 
         Raises:
           OperationTimeoutError: The time has passed.
+          DeadlockError: The operation itself called this, and waits for its return.
           SealwaxError: The operation failed before.
         """
+        if timeout is None and not self.over.is_set() and self._job.works_here():
+            raise DeadlockError(
+                f"What the {self._job.name} called waits for the end of the same {self._job.name}",
+                hint="It ends when this has returned; use on_complete for what comes afterwards.",
+            )
         if not self.over.wait(timeout):
             raise OperationTimeoutError(
                 f"The {self._job.name} is not {self._name} after {timeout:g} s; it goes on "
@@ -146,10 +152,13 @@ class AsyncResponse(Generic[T]):
                 elif on_error is not None:
                     on_error(error)
                     exits.asked(self._job)
-            except Exception:
+            except BaseException as raised:
                 _log.exception(
                     "A callback of the %s failed; the operation did not.", self._job.name
                 )
+                # In the job's own thread there is nothing that this could end.
+                if not isinstance(raised, Exception) and not self._job.works_here():
+                    raise
 
         self._job.finished.call(call)
 

@@ -11,27 +11,44 @@ from typing import Any
 
 import numpy as np
 
-from sealwax.arrays.casts import convert
+from sealwax.arrays.casts import convert, overflow
 from sealwax.arrays.compressibility import shrinks
 from sealwax.arrays.forms import PINNED, WHOLE, Form, Source, as_bytes
 from sealwax.effects import Probe, Slab, Stage
-from sealwax.errors import LeafError
+from sealwax.errors import LeafError, LeafRangeError
 from sealwax.runtime import garbage
 
 Buffer = np.ndarray[Any, np.dtype[np.uint8]]
+_FEW_SLABS = 64
 
 
 def stage(effect: Stage) -> list[Buffer]:
     """Brings slabs to the host, in order.
 
     Raises:
-      LeafError: An array is no longer there.
+      LeafError: An array is no longer there, or has values that its stored dtype does not.
     """
     sources: Sequence[Source] = effect.leaves  # pyright: ignore[reportAssignmentType]
     with garbage.paused():
         for slab in effect.slabs:
             _check_there(sources[slab.leaf].value, effect, slab.leaf)
-        return [bring(sources[slab.leaf], slab, effect.copy) for slab in effect.slabs]
+        return [_bring_named(sources, slab, effect) for slab in effect.slabs]
+
+
+def _bring_named(sources: Sequence[Source], slab: Slab, effect: Stage) -> Buffer:
+    try:
+        return bring(sources[slab.leaf], slab, effect.copy)
+    except LeafError as error:
+        raise error.located(leaf=effect.names[slab.leaf] if effect.names else None) from None
+
+
+def only_views(effect: Stage) -> bool:
+    """Whether a few large arrays are brought to the host where they are there already."""
+    sources: Sequence[Source] = effect.leaves  # pyright: ignore[reportAssignmentType]
+    return len(effect.slabs) <= _FEW_SLABS and all(
+        form.on_host and form.rows and not (effect.copy and isinstance(value, np.ndarray))
+        for value, form in (sources[slab.leaf] for slab in effect.slabs)
+    )
 
 
 def _check_there(value: Any, effect: Stage, leaf: int) -> None:
@@ -99,9 +116,21 @@ def _gather(value: Any, form: Form, slab: Slab) -> Buffer:
             target.view(found.dtype).reshape(found.shape)[...] = found
         else:
             converted = np.ascontiguousarray(convert(found, form.storage.dtype, lossy=True))
+            _check_range(found, converted)
             target[:] = as_bytes(form.storage.encode(converted))
     buffer.flags.writeable = False
     return buffer
+
+
+def _check_range(array: np.ndarray[Any, Any], stored: np.ndarray[Any, Any]) -> None:
+    beyond = overflow(array, stored)
+    if beyond is not None:
+        raise LeafRangeError(
+            f"A value is beyond the range of {stored.dtype}, in which the leaf is to be stored",
+            found=f"{beyond!s} in {array.dtype}",
+            hint="Clip it, or let this leaf keep its dtype: array.saving.storage_options.dtype is "
+            "for all leaves, array.saving.scoped_storage_options_creator chooses for each.",
+        )
 
 
 def _is_in_reach(data: Any) -> bool:

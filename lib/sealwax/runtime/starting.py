@@ -24,7 +24,7 @@ def start(run: Run[T], operation: Operation, until: Until) -> AsyncResponse[T]:
     Raises:
       SealwaxError: It failed before that.
     """
-    job, response, early = _prepare(run, operation, until)
+    job, response, early = prepare(run, operation, until)
     if early:
         job.start()
         return response
@@ -35,7 +35,7 @@ def start(run: Run[T], operation: Operation, until: Until) -> AsyncResponse[T]:
 
 async def started(run: Run[T], operation: Operation, until: Until) -> AsyncResponse[T]:
     """Does what ``start`` does in the caller's own event loop."""
-    job, response, early = _prepare(run, operation, until)
+    job, response, early = prepare(run, operation, until)
     if early:
         job.start()
         return response
@@ -44,9 +44,10 @@ async def started(run: Run[T], operation: Operation, until: Until) -> AsyncRespo
     return response
 
 
-def _prepare(
+def prepare(
     run: Run[T], operation: Operation, until: Until
 ) -> tuple[Job[T], AsyncResponse[T], bool]:
+    """The job of an operation, a hold on it, and whether its caller goes on at once."""
     if until not in ("staged", "captured"):
         raise OptionValueError(
             "Argument 'until' has a value that it cannot have",

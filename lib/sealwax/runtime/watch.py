@@ -26,6 +26,10 @@ class Watch:
         self._under_way: dict[object, Effect] = {}
         self._when_late: str | None = None
 
+    def took(self) -> float:
+        """Seconds since the call."""
+        return time.monotonic() - self._began
+
     def left(self) -> float | None:
         """Seconds until the deadline, less than 0 once it has passed; ``None`` without one."""
         if self.seconds is None:

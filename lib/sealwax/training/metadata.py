@@ -21,6 +21,7 @@ class CheckpointMetadata(checkpoint_metadata.CheckpointMetadata[T]):
       metrics: What was measured, or ``None``.
     """
 
+    path: Any = dataclasses.field(kw_only=True)
     step: int
     metrics: Any = None
 

@@ -21,20 +21,55 @@ from typing import Any, cast
 
 from sealwax.errors import ArgumentTypeError, ArgumentValueError
 from sealwax.training.history import Metric, StepInfo, metric_of, sign_of
-from sealwax.training.keeping import DELETE, NOTHING_KNOWN, Combinable, Deciding, decide
-from sealwax.training.keeping import AllPreservationPolicy as AllPreservationPolicy
-from sealwax.training.keeping import AnyPreservationPolicy as AnyPreservationPolicy
-from sealwax.training.keeping import Decision as Decision
-from sealwax.training.keeping import Delete as Delete
-from sealwax.training.keeping import Keep as Keep
-from sealwax.training.keeping import KeepItems as KeepItems
-from sealwax.training.keeping import NotPreservationPolicy as NotPreservationPolicy
-from sealwax.training.keeping import PreservationContext as PreservationContext
-from sealwax.training.keeping import PreservationPolicy as PreservationPolicy
-from sealwax.training.keeping import all_of as all_of
-from sealwax.training.keeping import any_of as any_of
-from sealwax.training.keeping import not_ as not_
+from sealwax.training.keeping import (
+    DELETE,
+    NOTHING_KNOWN,
+    AllPreservationPolicy,
+    AnyPreservationPolicy,
+    Combinable,
+    Deciding,
+    Decision,
+    Delete,
+    Keep,
+    KeepItems,
+    NotPreservationPolicy,
+    PreservationContext,
+    PreservationPolicy,
+    all_of,
+    any_of,
+    decide,
+    not_,
+)
 from sealwax.training.quantities import integer, number
+
+__all__ = [
+    "AllPreservationPolicy",
+    "AnyPreservationPolicy",
+    "BestN",
+    "CustomSteps",
+    "Decision",
+    "Delete",
+    "EveryNSeconds",
+    "EveryNSteps",
+    "EveryNStepsClosest",
+    "Keep",
+    "KeepItems",
+    "LatestDuration",
+    "LatestN",
+    "NotPreservationPolicy",
+    "OnlyItems",
+    "PreservationContext",
+    "PreservationPolicy",
+    "PreserveAll",
+    "all_of",
+    "any_of",
+    "best",
+    "not_",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -18,18 +18,45 @@ from collections.abc import Container, Iterable, Sequence
 from typing import Any, cast
 
 from sealwax.errors import ArgumentTypeError, ArgumentValueError
-from sealwax.training.deciding import NOTHING_GOES_ON, Combinable
-from sealwax.training.deciding import AllSavePolicy as AllSavePolicy
-from sealwax.training.deciding import AnySavePolicy as AnySavePolicy
-from sealwax.training.deciding import Costs as Costs
-from sealwax.training.deciding import DecisionContext as DecisionContext
-from sealwax.training.deciding import NotSavePolicy as NotSavePolicy
-from sealwax.training.deciding import SaveDecisionPolicy as SaveDecisionPolicy
-from sealwax.training.deciding import all_of as all_of
-from sealwax.training.deciding import any_of as any_of
-from sealwax.training.deciding import not_ as not_
+from sealwax.training.deciding import (
+    NOTHING_GOES_ON,
+    AllSavePolicy,
+    AnySavePolicy,
+    Combinable,
+    Costs,
+    DecisionContext,
+    NotSavePolicy,
+    SaveDecisionPolicy,
+    all_of,
+    any_of,
+    not_,
+)
 from sealwax.training.history import StepInfo
 from sealwax.training.quantities import integer, number
+
+__all__ = [
+    "AllSavePolicy",
+    "AnySavePolicy",
+    "ContinuousCheckpointingPolicy",
+    "Costs",
+    "DecisionContext",
+    "EverySecondsPolicy",
+    "FixedIntervalPolicy",
+    "InitialSavePolicy",
+    "NotSavePolicy",
+    "OverheadPolicy",
+    "PreemptionCheckpointingPolicy",
+    "SaveDecisionPolicy",
+    "SpecificStepsPolicy",
+    "all_of",
+    "any_of",
+    "every",
+    "not_",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from returns.result import safe
 
@@ -12,6 +12,7 @@ from sealwax.trees.keys import Key, KeyKind, Path, entry_key, name
 from sealwax.trees.plain import excerpt, items, members
 from sealwax.trees.structure import EmptyKind
 
+_About: TypeAlias = tuple[str, bool, tuple[int, ...] | None]
 _EMPTY = {kind.value: kind for kind in EmptyKind} | {"NamedTuple": EmptyKind.NONE}
 
 
@@ -53,19 +54,19 @@ def to_entries(entries: Iterable[Entry]) -> dict[str, object]:
     ["('w',)"]
     """
     steps: dict[Key, dict[str, object]] = {}
-    values: dict[object, dict[str, object]] = {}
+    values: dict[_About, dict[str, object]] = {}
     records: dict[str, object] = {}
-    for path, *about in entries:
+    for path, value_type, skip, write_shape in entries:
         keys: list[dict[str, object]] = []
         for key in path:
             step = steps.get(key)
             if step is None:
                 step = steps[key] = {"key": key[0], "key_type": key[1].value}
             keys.append(step)
-        known = tuple(about)
-        value = values.get(known)
+        about = value_type, skip, write_shape
+        value = values.get(about)
         if value is None:
-            value = values[known] = _value_metadata(*about)
+            value = values[about] = _value_metadata(*about)
         records[entry_key(path)] = {"key_metadata": keys, "value_metadata": value}
     return records
 
