@@ -334,9 +334,11 @@ async def test_a_call_that_exits_says_whether_the_checkpoint_is_there(seal, rest
         if isinstance(effect, e.Call):
             raise SystemExit(3)
 
-    call = Step(number=1 - seal, effect=e.Call(name="callback", function=dict), after=(0,) * seal)
-    commit = Step(number=seal, effect=e.Rename(source="/tmp-7", target="/7"), after=(0,) * seal)
-    steps = tuple(sorted((call, commit), key=lambda step: step.number))
+    effects = [e.Call(name="callback", function=dict), e.Rename(source="/tmp-7", target="/7")]
+    steps = tuple(
+        Step(number=number, effect=effect, after=(0,) * number)
+        for number, effect in enumerate(effects if seal else reversed(effects))
+    )
     with pytest.raises(SystemExit) as caught:
         await execute(Plan(title="save", path="/7", steps=steps, seal=seal), leave)
     assert caught.value.__notes__ == [f"callback raised this{rest}."]

@@ -66,7 +66,7 @@ async def retire(
                     assert_never(decision)
         except InvalidLayoutError as error:
             _log.warning("Step %d stays, whatever the policy says: %s", step.step, error)
-            tell(_doubted(step.step))
+            tell(_guarded(step.step))
         except SealwaxError as error:
             failures.append(error)
     if failures:
@@ -94,8 +94,8 @@ async def _thin(
         tell(lambda seen, item=item: seen.less(step.step, item))
 
 
-def _doubted(number: int) -> Change:
-    return lambda seen: dataclasses.replace(seen, doubtful=seen.doubtful | {number})
+def _guarded(number: int) -> Change:
+    return lambda seen: dataclasses.replace(seen, guarded=seen.guarded | {number})
 
 
 async def sweep(perform: Perform, root: str) -> None:

@@ -121,11 +121,24 @@ class Run:
             self.seen = change(self.seen)
 
     async def look(
-        self, perform: Perform, options: Options, *, read: bool, afresh: bool = False
+        self,
+        perform: Perform,
+        options: Options,
+        *,
+        read: bool,
+        forget: Callable[[Seen], Seen] | None = None,
     ) -> None:
-        """Looks which steps are there; what changes in the meantime is not lost."""
+        """Looks which steps are there; what changes in the meantime is not lost.
+
+        Args:
+          perform: Performs effects.
+          options: The settings.
+          read: Whether to read what is recorded of each step; else only of the last.
+          forget: What of that which was seen before counts; all without it.
+        """
         with self._lock:
-            since, before = len(self._changes), Seen() if afresh else self.seen
+            since, before = len(self._changes), self.seen
+        before = before if forget is None else forget(before)
         found = await look_around(
             perform,
             self.root,
@@ -142,7 +155,7 @@ class Run:
     def reload(self, options: Options) -> None:
         """Looks at all of the directory again."""
         read = not self.settings.lightweight
-        look = functools.partial(self.look, options=options, read=read, afresh=True)
+        look = functools.partial(self.look, options=options, read=read, forget=lambda seen: Seen())
         self.run("reload", options, look)
 
     def path_of(self, step: int) -> str:

@@ -43,8 +43,8 @@ def run(
 ) -> tuple[State, Metrics | None]:
     """Trains from the newest checkpoint on, or from ``state`` where there is none.
 
-    Steps count from one. One is saved in the background, with its metrics that are numbers, when the
-    checkpointer's policy says so, and at the end. What fails there is raised at the next step.
+    Steps count from one. One is saved in the background, with those metrics that are numbers, when
+    the checkpointer's policy says so, and at the end. A failure is raised at the next step.
 
     Args:
       step_fn: Takes the state, a pytree of all that steps depend on, random keys too, and a batch;

@@ -26,7 +26,7 @@ from sealwax.training.preservation_policies import PreserveAll
 from sealwax.training.retention import Retention, retain
 from sealwax.training.retiring import delete_now, retire, sweep
 from sealwax.training.run_directory import Run, number_of
-from sealwax.training.store import METRICS
+from sealwax.training.store import METRICS, Seen
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,11 +153,15 @@ async def _keep(run: Run, options: Options, what: Step) -> None:
 async def _retain(perform: Perform, run: Run, options: Options, what: Step) -> None:
     settings = run.settings
     everything = isinstance(settings.preserving, PreserveAll)
-    await run.look(perform, options, read=not (everything and settings.lightweight))
+    # Another program may have replaced a step: what is deleted is decided on what is there now.
+    read = not (everything and settings.lightweight)
+    await run.look(perform, options, read=read, forget=None if everything else Seen.forgetting)
     if not everything:
         retention = plan_retention(run, await perform(Now()))
         just = frozenset({what.step} if settings.keep_newest else ())
-        await retire(perform, retention, run.seen.doubtful | just, options, run.tell)
+        await retire(
+            perform, retention, run.seen.doubtful | run.seen.guarded | just, options, run.tell
+        )
     await sweep(perform, run.root)
 
 

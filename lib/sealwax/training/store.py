@@ -32,11 +32,13 @@ class Seen:
       history: The finished steps.
       unread: Those of which nothing but the name is known yet.
       doubtful: Those whose records could not be read.
+      guarded: Those that hold what is not to be deleted.
     """
 
     history: History = NO_STEPS
     unread: frozenset[int] = frozenset()
     doubtful: frozenset[int] = frozenset()
+    guarded: frozenset[int] = frozenset()
 
     def including(self, step: Step) -> Seen:
         """This and one more step, of which not everything is known."""
@@ -49,7 +51,12 @@ class Seen:
             history=self.history.without(*steps),
             unread=self.unread.difference(steps),
             doubtful=self.doubtful.difference(steps),
+            guarded=self.guarded.difference(steps),
         )
+
+    def forgetting(self) -> Seen:
+        """This with everything to be read again but the names."""
+        return dataclasses.replace(self, unread=frozenset(self.history.numbers))
 
     def less(self, number: int, item: str) -> Seen:
         """This with one item of a step gone."""
@@ -138,7 +145,12 @@ async def look_around(
         else:
             steps.append(known or Step(step=each.step, path=each.path))
             unread.add(each.step)
-    return Seen(history=History(steps), unread=frozenset(unread), doubtful=frozenset(doubtful))
+    return Seen(
+        history=History(steps),
+        unread=frozenset(unread),
+        doubtful=frozenset(doubtful),
+        guarded=before.guarded.intersection(each.step for each in found),
+    )
 
 
 async def read_step(perform: Perform, found: FoundStep) -> Step | None:
