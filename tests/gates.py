@@ -15,8 +15,8 @@ import anyio
 
 from sealwax.context import Context
 from sealwax.effect_handlers import Handler
-from sealwax.lens import to_dict
 from sealwax.runtime.moments import Moment
+from sealwax.settings.lens import to_dict
 
 
 class Gate(Handler):

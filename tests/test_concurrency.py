@@ -23,7 +23,7 @@ import sealwax as ocp
 from sealwax import effects as e
 from sealwax import errors
 from sealwax.effect_handlers import Handler, record
-from sealwax.lens import to_dict
+from sealwax.settings.lens import to_dict
 from tests.gates import eventually, gate, names, our_threads, settings
 
 

@@ -28,8 +28,8 @@ from sealwax.errors import (
     OptionValueError,
     UnknownOptionError,
 )
-from sealwax.frozen import walk
-from sealwax.lens import diff
+from sealwax.settings.frozen import walk
+from sealwax.settings.lens import diff
 from tests.test_options import NAMES, OTHER, Callback, at
 
 GROUP_NAMES = {

@@ -8,8 +8,8 @@ import re
 
 import pytest
 
-from sealwax.availability import LATER
-from sealwax.frozen import GROUPS, dotted, fields, inner_group
+from sealwax.settings.availability import LATER
+from sealwax.settings.frozen import GROUPS, dotted, fields, inner_group
 
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "options.md").read_text()

@@ -21,7 +21,7 @@ from sealwax.errors import (
     UnsupportedLeafError,
 )
 from sealwax.handlers import JsonHandler, ProtoHandler, PyTreeHandler
-from sealwax.standard_handlers import MetricsHandler, StatefulCheckpointableHandler
+from sealwax.verbs.standard_handlers import MetricsHandler, StatefulCheckpointableHandler
 from tests.opinionated import Iterator
 
 pytestmark = pytest.mark.anyio

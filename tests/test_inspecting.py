@@ -19,9 +19,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 from orbax.checkpoint import v1 as orbax
 
 import sealwax
-from sealwax.checkpoint_metadata import ArrayMetadata, NumpyMetadata
 from sealwax.errors import CheckpointNotFoundError, CorruptionError, InvalidLayoutError
-from sealwax.lens import from_dict
+from sealwax.settings.lens import from_dict
+from sealwax.verbs.checkpoint_metadata import ArrayMetadata, NumpyMetadata
 from tests.strategies import mesh
 
 JSON = st.recursive(

@@ -19,9 +19,9 @@ import sealwax as ocp
 from sealwax.arrays.sharding_record import Named
 from sealwax.effects import Allocate, ReadBatch, ReadRegions
 from sealwax.errors import CorruptionError, InvalidLayoutError, LeafMismatchError
-from sealwax.handles import ArrayHandle
-from sealwax.opening import Node
 from sealwax.planning.views import box
+from sealwax.verbs.handles import ArrayHandle
+from sealwax.verbs.opening import Node
 from tests.strategies import (
     assert_same,
     bits,

@@ -21,8 +21,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sealwax import options as o
-from sealwax.availability import LATER, unavailable
-from sealwax.checks import FrozenMapping, accepted, at_least
 from sealwax.context import Context
 from sealwax.errors import (
     FrozenOptionError,
@@ -32,9 +30,11 @@ from sealwax.errors import (
     OptionValueError,
     UnknownOptionError,
 )
-from sealwax.frozen import GROUPS, fields, update, walk
 from sealwax.leaf_handlers import LeafHandlers
-from sealwax.lens import diff, from_dict, to_dict
+from sealwax.settings.availability import LATER, unavailable
+from sealwax.settings.checks import FrozenMapping, accepted, at_least
+from sealwax.settings.frozen import GROUPS, fields, update, walk
+from sealwax.settings.lens import diff, from_dict, to_dict
 
 # One value that is not the default, for every option there is.
 OTHER: dict[str, Any] = {
@@ -279,7 +279,7 @@ import sys, types
 package = types.ModuleType("sealwax")
 package.__path__ = [sys.argv[1]]
 sys.modules["sealwax"] = package
-import sealwax.availability, sealwax.context, sealwax.options
+import sealwax.settings.availability, sealwax.context, sealwax.options
 sys.exit("jax" in sys.modules)
 """
     folder = str(pathlib.Path(o.__file__).parent)

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import pytest
 
 from sealwax.context import Context
-from sealwax.frozen import GROUPS
-from sealwax.lens import register_pytrees
 from sealwax.options import DEFAULTS, ArrayOptions, Options
+from sealwax.settings.frozen import GROUPS
+from sealwax.settings.lens import register_pytrees
 from tests.test_options import NAMES, OTHER, Callback
 
 register_pytrees()

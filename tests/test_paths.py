@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import sealwax
 from sealwax.errors import InvalidPathError
-from sealwax.paths import absolute
+from sealwax.verbs.paths import absolute
 
 PARTS = st.lists(st.sampled_from(["a", "b c", ".", "..", "é", "~x"]), max_size=5)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import sealwax as ocp
 from sealwax.options import MemoryOptions
-from sealwax.regulator import GIB, Reading, Regulator, State, Tuning, step
+from sealwax.settings.regulator import GIB, Reading, Regulator, State, Tuning, step
 
 GAINS = st.floats(0, 2)
 BYTES = st.floats(0, 2000 * GIB)

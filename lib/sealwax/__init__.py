@@ -16,16 +16,7 @@ _collecting = _gc.isenabled()
 _gc.disable()
 try:
     from sealwax import arrays, effects, errors, handlers, memory, options, path, tree
-    from sealwax.checkpoint_metadata import CheckpointMetadata
     from sealwax.context import Context, get_context
-    from sealwax.deleting import delete, delete_async, plan_delete
-    from sealwax.deprecated import (
-        load_pytree,
-        load_pytree_async,
-        pytree_metadata,
-        save_pytree,
-        save_pytree_async,
-    )
     from sealwax.handlers import (
         AbstractCheckpointable,
         Checkpointable,
@@ -33,29 +24,38 @@ try:
         PathAwaitingCreation,
         StatefulCheckpointable,
     )
-    from sealwax.inspecting import is_orbax_checkpoint, metadata
-    from sealwax.lens import register_pytrees as _register_pytrees
-    from sealwax.loading import load, load_async, plan_load
-    from sealwax.loading_checkpointables import (
+    from sealwax.planning.select import Report
+    from sealwax.planning.selection import Selection
+    from sealwax.planning.verification import Problem, Verification
+    from sealwax.runtime.response import AsyncResponse
+    from sealwax.settings.lens import register_pytrees as _register_pytrees
+    from sealwax.tree import PyTreeMetadata
+    from sealwax.verbs.checkpoint_metadata import CheckpointMetadata
+    from sealwax.verbs.deleting import delete, delete_async, plan_delete
+    from sealwax.verbs.deprecated import (
+        load_pytree,
+        load_pytree_async,
+        pytree_metadata,
+        save_pytree,
+        save_pytree_async,
+    )
+    from sealwax.verbs.inspecting import is_orbax_checkpoint, metadata
+    from sealwax.verbs.loading import load, load_async, plan_load
+    from sealwax.verbs.loading_checkpointables import (
         checkpointables_metadata,
         load_checkpointables,
         load_checkpointables_async,
         plan_load_checkpointables,
     )
-    from sealwax.opening import open
-    from sealwax.planning.select import Report
-    from sealwax.planning.selection import Selection
-    from sealwax.planning.verification import Problem, Verification
-    from sealwax.runtime.response import AsyncResponse
-    from sealwax.saving import plan_save, save, save_async
-    from sealwax.saving_checkpointables import (
+    from sealwax.verbs.opening import open
+    from sealwax.verbs.saving import plan_save, save, save_async
+    from sealwax.verbs.saving_checkpointables import (
         plan_save_checkpointables,
         save_checkpointables,
         save_checkpointables_async,
     )
-    from sealwax.selecting import Loaded, load_into
-    from sealwax.tree import PyTreeMetadata
-    from sealwax.verifying import plan_verify, verify, verify_async
+    from sealwax.verbs.selecting import Loaded, load_into
+    from sealwax.verbs.verifying import plan_verify, verify, verify_async
     from sealwax.version import __version__
 finally:
     if _collecting:

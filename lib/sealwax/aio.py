@@ -8,24 +8,24 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeVar, cast
 
-from sealwax.checkpoint_metadata import CheckpointMetadata
 from sealwax.context import Context
-from sealwax.deleting import Delete
-from sealwax.inspecting import Inspect
-from sealwax.items_operation import InspectItems, LoadItems
 from sealwax.layouts.orbax import AUTO, DEFAULT_ITEM
-from sealwax.loading import Load
-from sealwax.loading_checkpointables import Abstract
 from sealwax.options import Options
-from sealwax.partial_operation import Discard, Finalize, SavePart
 from sealwax.planning.selection import Selection, as_selection
 from sealwax.planning.verification import Verification
 from sealwax.runtime.response import AsyncResponse
 from sealwax.runtime.starting import Until, started
-from sealwax.save_operation import Save, one_tree, several
-from sealwax.selecting import Loaded, LoadInto
 from sealwax.trees.structure import PyTree
-from sealwax.verifying import Verify
+from sealwax.verbs.checkpoint_metadata import CheckpointMetadata
+from sealwax.verbs.deleting import Delete
+from sealwax.verbs.inspecting import Inspect
+from sealwax.verbs.items_operation import InspectItems, LoadItems
+from sealwax.verbs.loading import Load
+from sealwax.verbs.loading_checkpointables import Abstract
+from sealwax.verbs.partial_operation import Discard, Finalize, SavePart
+from sealwax.verbs.save_operation import Save, one_tree, several
+from sealwax.verbs.selecting import Loaded, LoadInto
+from sealwax.verbs.verifying import Verify
 
 __all__ = [
     "checkpointables_metadata",

@@ -47,10 +47,7 @@ from typing import (
     overload,
 )
 
-from sealwax.blocks import OpenBlocks, calling_frame, stack
 from sealwax.errors import OptionTypeError
-from sealwax.frozen import Group, Path, unknown, update
-from sealwax.lens import At, changes, diff, from_dict, to_dict, view
 from sealwax.options import (
     DEFAULTS,
     ArrayOptions,
@@ -67,6 +64,9 @@ from sealwax.options import (
     PyTreeOptions,
     SafetensorsOptions,
 )
+from sealwax.settings.blocks import OpenBlocks, calling_frame, stack
+from sealwax.settings.frozen import Group, Path, unknown, update
+from sealwax.settings.lens import At, changes, diff, from_dict, to_dict, view
 
 P = ParamSpec("P")
 R = TypeVar("R")

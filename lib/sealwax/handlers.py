@@ -27,19 +27,19 @@ from sealwax.errors import (
     NoEntryError,
 )
 from sealwax.leaf_handlers import LeafHandler, LeafHandlers
-from sealwax.registration import (
+from sealwax.standard_leaves import STANDARD as _STANDARD
+from sealwax.standard_leaves import enum_handler
+from sealwax.verbs.registration import (
     CheckpointableHandlerRegistry,
     RegistryHandle,
     global_registry,
     local_registry,
     register_handler,
 )
-from sealwax.standard_handlers import JsonHandler, ProtoHandler
-from sealwax.standard_handlers import MetricsHandler as _MetricsHandler
-from sealwax.standard_handlers import StatefulCheckpointableHandler as _StatefulHandler
-from sealwax.standard_leaves import STANDARD as _STANDARD
-from sealwax.standard_leaves import enum_handler
-from sealwax.tree_handler import PyTreeHandler
+from sealwax.verbs.standard_handlers import JsonHandler, ProtoHandler
+from sealwax.verbs.standard_handlers import MetricsHandler as _MetricsHandler
+from sealwax.verbs.standard_handlers import StatefulCheckpointableHandler as _StatefulHandler
+from sealwax.verbs.tree_handler import PyTreeHandler
 
 __all__ = [
     "STANDARD_LEAF_HANDLERS",

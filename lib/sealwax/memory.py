@@ -5,9 +5,13 @@
 True
 """
 
-from sealwax.option_types import MemoryProfiler, SerializationStatusCallback, TransferPriority
-from sealwax.regulator import Regulator
 from sealwax.runtime.hostmemory import HostMemoryProfiler, memory_in_all, memory_in_use
+from sealwax.settings.option_types import (
+    MemoryProfiler,
+    SerializationStatusCallback,
+    TransferPriority,
+)
+from sealwax.settings.regulator import Regulator
 
 __all__ = [
     "HostMemoryProfiler",

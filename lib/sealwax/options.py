@@ -19,11 +19,11 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from sealwax.checks import Check, Convert, above, at_least, at_most
 from sealwax.errors import OptionValueError
-from sealwax.frozen import Group, group
 from sealwax.leaf_handlers import LeafHandlers
-from sealwax.option_types import (
+from sealwax.settings.checks import Check, Convert, above, at_least, at_most
+from sealwax.settings.frozen import Group, group
+from sealwax.settings.option_types import (
     ArrayMetadataStore,
     AtomicityMode,
     CheckpointableHandlerRegistry,
@@ -33,7 +33,7 @@ from sealwax.option_types import (
     SerializationStatusCallback,
     TransferPriority,
 )
-from sealwax.regulator import GIB, Regulator, Tuning
+from sealwax.settings.regulator import GIB, Regulator, Tuning
 from sealwax.standard_leaves import STANDARD
 
 __all__ = [

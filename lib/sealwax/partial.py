@@ -11,11 +11,11 @@ from typing import Any
 from sealwax.context import Context
 from sealwax.effects import Plan
 from sealwax.options import Options
-from sealwax.partial_operation import Discard, Finalize, SavePart
 from sealwax.runtime.background import run
 from sealwax.runtime.response import AsyncResponse
 from sealwax.runtime.starting import start
 from sealwax.trees.structure import PyTree
+from sealwax.verbs.partial_operation import Discard, Finalize, SavePart
 
 __all__ = [
     "discard",

@@ -6,21 +6,21 @@ import os
 from typing import Any, TypeAlias, TypeVar, cast
 
 from sealwax.arrays.abstract import AbstractArray, AbstractScalar, AbstractShardedArray
-from sealwax.checkpoint_metadata import (
-    ArrayMetadata,
-    CheckpointMetadata,
-    NumpyMetadata,
-    StorageMetadata,
-)
 from sealwax.context import Context
-from sealwax.handles import ArrayHandle
-from sealwax.inspecting import metadata
-from sealwax.opening import Node, abstract
 from sealwax.options import Options
 from sealwax.runtime.observe import raised
 from sealwax.trees.differences import Differences, differences
 from sealwax.trees.merge import merge
 from sealwax.trees.structure import PyTree
+from sealwax.verbs.checkpoint_metadata import (
+    ArrayMetadata,
+    CheckpointMetadata,
+    NumpyMetadata,
+    StorageMetadata,
+)
+from sealwax.verbs.handles import ArrayHandle
+from sealwax.verbs.inspecting import metadata
+from sealwax.verbs.opening import Node, abstract
 
 __all__ = [
     "AbstractLeaf",

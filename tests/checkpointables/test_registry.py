@@ -225,7 +225,7 @@ class TestTypestrings:
 
     def test_a_standard_class_answers_to_all_its_counterparts(self) -> None:
         registry = Registry().with_handler(PyTreeHandler)
-        for name in (*PYTREE, "sealwax.tree_handler.PyTreeHandler"):
+        for name in (*PYTREE, "sealwax.verbs.tree_handler.PyTreeHandler"):
             assert registry.by_typestring(name) is PyTreeHandler
         assert registry.by_typestring(JSON[0]) is None
 

@@ -22,8 +22,8 @@ from typing import Any
 
 import sealwax
 from sealwax.effect_handlers import Handler, Memory, memory
+from sealwax.effect_handlers.crashes import Disk, Tree
 from sealwax.layouts.detect import has_marker
-from sealwax.runtime.crashes import Disk, Tree
 from tests.crash.states import MARK, same, state
 
 RUN = "/run"

@@ -12,10 +12,10 @@ import pytest
 import sealwax
 from sealwax.context import Context
 from sealwax.effect_handlers import memory
+from sealwax.effect_handlers.crashes import Tree
 from sealwax.errors import CheckpointExistsError, InvalidLayoutError
 from sealwax.layouts.manifest import UNFINISHED
 from sealwax.layouts.orbax import COMMIT, DELETION, INDICATOR
-from sealwax.runtime.crashes import Tree
 from tests.crash.power import Scenario, explore, load, written
 from tests.crash.states import MARK, context, half, same, state
 

@@ -358,6 +358,29 @@ def _(ocp: Any, here: Path) -> object:
     return ocp.load(here / "ckpt", checkpointable_name="parms")
 
 
+@mistake("a list where a dict of items should be", errors.InvalidCheckpointableError, TypeError)
+def _(ocp: Any, here: Path) -> object:
+    return ocp.save_checkpointables(here / "ckpt", [STATE])
+
+
+@mistake("an item that is None", errors.InvalidCheckpointableError, ValueError)
+def _(ocp: Any, here: Path) -> object:
+    return ocp.save_checkpointables(here / "ckpt", {"state": STATE, "iterator": None})
+
+
+@mistake("items of which one is not there", *_LAYOUT, path="ckpt")
+def _(ocp: Any, here: Path) -> object:
+    ocp.save(here / "ckpt", STATE)
+    return ocp.load_checkpointables(here / "ckpt", {"state": None, "sate": None})
+
+
+@mistake("items of a checkpoint that has none", *_LAYOUT, path="ckpt")
+def _(ocp: Any, here: Path) -> object:
+    ocp.save(here / "whole", STATE)
+    (here / "whole" / "state").rename(here / "ckpt")
+    return ocp.load_checkpointables(here / "ckpt")
+
+
 @mistake("load an item named 1", *_PATH, path="ckpt")
 def _(ocp: Any, here: Path) -> object:
     ocp.save(here / "ckpt", STATE)

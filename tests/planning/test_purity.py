@@ -116,7 +116,9 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> Any:
     sealwax.save(path, state())
 
     async def read() -> Any:
-        async with Operation(title="save", path=path, options=Context().options).performing() as perform:
+        async with Operation(
+            title="save", path=path, options=Context().options
+        ).performing() as perform:
             return await read_contents(perform, await find(perform, path), "state")
 
     return background.run(read, "read")

@@ -18,18 +18,18 @@ from sealwax.hooks.delivery import Coming, Delivery, on_host
 from sealwax.hooks.inbox import Inbox, Letter
 from sealwax.hooks.template import Template
 from sealwax.layouts.orbax import DEFAULT_ITEM
-from sealwax.loading import load
 from sealwax.options import Options
 from sealwax.path.step import NameFormat, standard_name_format
-from sealwax.paths import absolute
 from sealwax.planning import names
 from sealwax.planning.capture import Captured, capture_items, capture_tree
 from sealwax.planning.pipeline import raised
-from sealwax.registration import registry_of
 from sealwax.runtime import exits
 from sealwax.runtime.operation import raise_unavailable
-from sealwax.save_operation import Save
 from sealwax.trees.structure import PyTree
+from sealwax.verbs.loading import load
+from sealwax.verbs.paths import absolute
+from sealwax.verbs.registration import registry_of
+from sealwax.verbs.save_operation import Save
 
 jax: Any = _jax
 _METRICS = "metrics"

@@ -26,13 +26,13 @@ from sealwax.errors import (
 )
 from sealwax.options import DEFAULTS, AtomicityOptions
 from sealwax.path.types import Path, PathLike
-from sealwax.paths import absolute
 from sealwax.planning import names
 from sealwax.planning.steps import Naming, as_step
 from sealwax.runtime import background
 from sealwax.runtime.observe import Perform
 from sealwax.runtime.observe_steps import finished, listed
 from sealwax.runtime.operation import Operation, looking
+from sealwax.verbs.paths import absolute
 
 __all__ = [
     "CompositeNameFormat",

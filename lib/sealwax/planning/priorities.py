@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sealwax.arrays.forms import Form
-from sealwax.checks import shown
 from sealwax.errors import OptionValueError
-from sealwax.option_types import TransferPriority
 from sealwax.options import MemoryOptions
+from sealwax.settings.checks import shown
+from sealwax.settings.option_types import TransferPriority
 
 CALLBACK = "memory.serialization_status_callback"
 KeyPath = tuple[object, ...]

@@ -33,7 +33,6 @@ from sealwax.effects import (
 from sealwax.errors import SealwaxError
 from sealwax.layouts import manifest, orbax
 from sealwax.layouts.detect import is_growing
-from sealwax.lens import to_dict
 from sealwax.planning import names
 from sealwax.planning.atomicity import in_place
 from sealwax.planning.builder import Builder, result
@@ -43,6 +42,7 @@ from sealwax.planning.moves import host_budget
 from sealwax.planning.pipeline import bind, lift
 from sealwax.planning.requests import SaveRequest, Site, title
 from sealwax.planning.save_checks import check_items, check_path, check_target
+from sealwax.settings.lens import to_dict
 
 
 def plan_save(request: SaveRequest, site: Site) -> Result[Plan, SealwaxError]:

@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, cast, final
 
-from sealwax.checks import shown
 from sealwax.errors import OptionTypeError
+from sealwax.settings.checks import shown
 
 Pattern: TypeAlias = "str | re.Pattern[str] | Callable[[str, Any], bool]"
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from sealwax.arrays import dtypes
 from sealwax.arrays.grid import chunk_shape, orbax_chunk_shape
-from sealwax.checks import shown
 from sealwax.errors import OptionTypeError, OptionValueError
 from sealwax.options import ArrayOptions
+from sealwax.settings.checks import shown
 
 StorageOptions: TypeAlias = ArrayOptions.Saving.StorageOptions
 _Shape: TypeAlias = tuple[int, ...]

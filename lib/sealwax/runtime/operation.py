@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import anyio
 
-from sealwax.availability import unavailable
 from sealwax.effects import Effect, Plan
 from sealwax.effects.wording import sentence
 from sealwax.errors import (
@@ -27,6 +26,7 @@ from sealwax.runtime import handlers, logs
 from sealwax.runtime.executor import Limits, execute
 from sealwax.runtime.live import Live
 from sealwax.runtime.watch import Watch
+from sealwax.settings.availability import unavailable
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

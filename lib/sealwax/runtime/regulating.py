@@ -14,9 +14,9 @@ from typing import Any
 
 from sealwax.errors import OptionValueError
 from sealwax.options import MemoryOptions
-from sealwax.regulator import GIB, Reading, Regulator
 from sealwax.runtime.hostmemory import memory_in_all
 from sealwax.runtime.threads import in_thread
+from sealwax.settings.regulator import GIB, Reading, Regulator
 
 _log = logging.getLogger("sealwax")
 _lock = threading.Lock()

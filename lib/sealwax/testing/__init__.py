@@ -3,7 +3,7 @@
 Nothing here needs a test framework. ``docs/handlers.md`` shows a training loop under test.
 """
 
-from sealwax.runtime.clock import Clock, VirtualClock
+from sealwax.effect_handlers.clock import Clock, VirtualClock
 from sealwax.testing.damage import Corruption, corrupt, corruptions
 from sealwax.testing.failing import fail_at_every_effect
 from sealwax.testing.killing import kill_at, kill_at_every_effect

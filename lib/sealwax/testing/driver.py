@@ -14,7 +14,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from sealwax.runtime.inject import Moment, inject
+from sealwax.effect_handlers.injecting import Moment, inject
 from sealwax.testing.stops import Run, Strike, Struck
 
 

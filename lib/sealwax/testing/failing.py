@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from sealwax.effect_handlers.injecting import Failure, Moment, inject
 from sealwax.effects import Effect
-from sealwax.runtime.inject import Failure, Moment, inject
 from sealwax.testing.stops import Run, Stop, Strike, Struck, each_stop
 
 

@@ -14,8 +14,8 @@ from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
+from sealwax.effect_handlers.injecting import Moment
 from sealwax.errors import RunFailedError
-from sealwax.runtime.inject import Moment
 from sealwax.testing.stops import Run, Stop, Struck, each_stop
 
 _TAIL = 2000

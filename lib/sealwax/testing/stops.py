@@ -10,9 +10,9 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
+from sealwax.effect_handlers.injecting import Moment, beginning
 from sealwax.effects import Effect
 from sealwax.effects.wording import sentence
-from sealwax.runtime.inject import Moment, beginning
 
 Run: TypeAlias = Callable[[Path], object]
 """A function under test: does its work in the directory that it is given, from start to end."""

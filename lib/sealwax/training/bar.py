@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, TextIO
 
-from sealwax.runtime.clock import REAL, Clock
+from sealwax.effect_handlers.clock import REAL, Clock
 
 _TERMINAL_SECONDS = 0.1
 _PLAIN_SECONDS = 10.0

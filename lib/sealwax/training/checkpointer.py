@@ -16,7 +16,6 @@ from sealwax.planning.pipeline import raised
 from sealwax.planning.requests import check_metadata
 from sealwax.runtime.observe import Perform
 from sealwax.runtime.response import AsyncResponse
-from sealwax.save_operation import Capture, one_tree, several
 from sealwax.training import loads
 from sealwax.training.deciding import SaveDecisionPolicy, any_of
 from sealwax.training.keeping import PreservationPolicy
@@ -33,6 +32,7 @@ from sealwax.training.save_decision_policies import (
 from sealwax.training.saves import Order, save
 from sealwax.training.store import make_root
 from sealwax.trees.structure import PyTree
+from sealwax.verbs.save_operation import Capture, one_tree, several
 
 DEFAULT_POLICY = any_of(
     InitialSavePolicy(), ContinuousCheckpointingPolicy(), PreemptionCheckpointingPolicy()

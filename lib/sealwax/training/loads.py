@@ -7,12 +7,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
-from sealwax import checkpoint_metadata
 from sealwax.context import Context
-from sealwax.deleting import Delete
 from sealwax.errors import CheckpointNotFoundError, StepNotFoundError
-from sealwax.inspecting import Inspect
-from sealwax.items_operation import InspectItems, LoadItems
 from sealwax.options import Options
 from sealwax.path.step import FoundStep
 from sealwax.runtime import background
@@ -24,6 +20,10 @@ from sealwax.training.flights import Flight
 from sealwax.training.metadata import CheckpointMetadata
 from sealwax.training.run_directory import Run, number_of
 from sealwax.training.store import read_step
+from sealwax.verbs import checkpoint_metadata
+from sealwax.verbs.deleting import Delete
+from sealwax.verbs.inspecting import Inspect
+from sealwax.verbs.items_operation import InspectItems, LoadItems
 
 
 class Loading(NamedTuple):

@@ -15,8 +15,8 @@ from sealwax.options import Options
 from sealwax.planning.capture import Captured
 from sealwax.planning.pipeline import raised
 from sealwax.planning.small_items import FilesItem
-from sealwax.save_operation import Capture
 from sealwax.training.store import METRICS
+from sealwax.verbs.save_operation import Capture
 
 
 def plain(value: Any, place: str = METRICS) -> Any:

@@ -6,8 +6,8 @@ import dataclasses
 import datetime
 from typing import Any, TypeVar
 
-from sealwax import checkpoint_metadata
 from sealwax.training.history import EPOCH
+from sealwax.verbs import checkpoint_metadata
 
 T = TypeVar("T")
 

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Set
 from typing import TypeAlias, assert_never
 
-from sealwax.deleting import Delete as Deletion
 from sealwax.effects import ListDirectory, RemoveTree
 from sealwax.errors import InvalidLayoutError, SealwaxError
 from sealwax.layouts.orbax import TEMPORARY
@@ -21,6 +20,7 @@ from sealwax.training.history import Step
 from sealwax.training.keeping import Delete, Keep, KeepItems
 from sealwax.training.retention import Retention
 from sealwax.training.store import Seen
+from sealwax.verbs.deleting import Delete as Deletion
 
 Change: TypeAlias = Callable[[Seen], Seen]
 _log = logging.getLogger("sealwax")

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
-from sealwax.blocks import stack
 from sealwax.context import Context, current_options, resolve
 from sealwax.effects import Call, Now
 from sealwax.errors import (
@@ -20,18 +19,19 @@ from sealwax.errors import (
 )
 from sealwax.options import Options
 from sealwax.path.step import FoundStep, NameFormat, one_step
-from sealwax.paths import absolute
 from sealwax.planning import names
 from sealwax.planning.steps import as_step
 from sealwax.runtime import background
 from sealwax.runtime.asking import ask
 from sealwax.runtime.observe import Perform
 from sealwax.runtime.operation import Operation
+from sealwax.settings.blocks import stack
 from sealwax.training.deciding import DecisionContext, SaveDecisionPolicy
 from sealwax.training.flights import Flights
 from sealwax.training.history import History, Step
 from sealwax.training.pace import Pace
 from sealwax.training.store import Seen, look_around
+from sealwax.verbs.paths import absolute
 
 T = TypeVar("T")
 _log = logging.getLogger("sealwax")

@@ -18,7 +18,6 @@ from sealwax.runtime.observe import Perform
 from sealwax.runtime.operation import Operation
 from sealwax.runtime.response import AsyncResponse
 from sealwax.runtime.starting import prepare
-from sealwax.save_operation import Capture, Save
 from sealwax.training.flights import Flight
 from sealwax.training.history import Step
 from sealwax.training.measured import plain, with_metrics
@@ -27,6 +26,7 @@ from sealwax.training.retention import Retention, retain
 from sealwax.training.retiring import delete_now, retire, sweep
 from sealwax.training.run_directory import Run, number_of
 from sealwax.training.store import METRICS, Seen
+from sealwax.verbs.save_operation import Capture, Save
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""What people call: each verb captures what it was given and hands it to the pipeline."""
