@@ -35,5 +35,5 @@ def first() -> Any:
     }
 
 
-STATES: dict[str, Callable[[], Any]] = {"v1": first}
+STATES: dict[str, Callable[[], Any]] = {"v1": first, "v2": first}
 """The state of each; that of a release without new kinds of leaves is that of the one before."""
