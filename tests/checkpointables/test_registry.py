@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sealwax as ocp
-from sealwax import registration
 from sealwax.checkpointables.registry import Registry, as_registry
 from sealwax.checkpointables.typestrings import JSON, PYTREE, typestrings
 from sealwax.errors import AlreadyExistsError, InvalidHandlerError, NoEntryError
 from sealwax.handlers import JsonHandler, ProtoHandler, PyTreeHandler
+from sealwax.verbs import registration
 from tests.opinionated import opinionated
 
 KINDS = [opinionated(name) for name in "ABCD"]

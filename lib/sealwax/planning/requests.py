@@ -111,8 +111,16 @@ def check_item_name(name: object) -> Result[str, SealwaxError]:
                 hint="Choose another name, such as 'state'.",
             )
         )
+    if any("\ud800" <= c <= "\udfff" for c in name):
+        return Failure(
+            InvalidPathError(
+                f"The name {name!r} cannot name a checkpointable: it holds half a surrogate pair, "
+                "which is no text",
+                hint="Choose a short name without slashes, such as 'state'.",
+            )
+        )
     outside = name in ("", ".", "..") or any(c in name for c in "/\\\0")
-    if outside or names.is_temporary(name) or len(name.encode(errors="replace")) > _NAME_BYTES:
+    if outside or names.is_temporary(name) or len(name.encode()) > _NAME_BYTES:
         return Failure(
             InvalidPathError(
                 f"The name {_shortened(name)!r} cannot name a checkpointable: it would not be one "

@@ -12,6 +12,8 @@ from sealwax.arrays.prng import key_dtype, key_words
 from sealwax.errors import CorruptionError, LeafMismatchError, SealwaxError
 from sealwax.layouts import manifest, orbax
 
+_LARGEST_FILE = 1 << 62
+
 
 def count_chunks(form: manifest.Form) -> int:
     """How many chunks an array of this form has.
@@ -45,8 +47,10 @@ def check_chunks(rows: Sequence[manifest.Row], counts: Sequence[int], files: int
             raise ValueError(f"{len(row.chunks)} numbers for the chunks, not {expected}")
     # Four for each chunk, so that every fourth of all of them is the number of a file.
     numbers = list(itertools.chain.from_iterable([row.chunks for row in rows]))
-    if min(numbers, default=0) < 0:
-        raise ValueError("a chunk that lies or ends before its file begins")
+    if min(numbers, default=0) < 0 or max(numbers, default=0) > _LARGEST_FILE:
+        raise ValueError("a chunk that lies or ends where no file can be")
+    if max(numbers[3::4], default=0) >> 32:
+        raise ValueError("a checksum of more than 32 bits")
     if max(numbers[::4], default=-1) >= files:
         raise ValueError(f"a chunk in a file that is none of {files}")
 

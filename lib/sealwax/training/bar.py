@@ -34,9 +34,9 @@ def line(
 
 
 def numbers(metrics: Any) -> dict[str, Any]:
-    """The scalars among metrics, by name.
+    """The real numbers among metrics, by name.
 
-    >>> numbers({"loss": 0.5, "per_class": [0.25, 0.75]})
+    >>> numbers({"loss": 0.5, "per_class": [0.25, 0.75], "note": "warm"})
     {'loss': 0.5, 'per_class.0': 0.25, 'per_class.1': 0.75}
     """
     import jax
@@ -44,7 +44,16 @@ def numbers(metrics: Any) -> dict[str, Any]:
     util: Any = jax.tree_util
     found: list[tuple[Any, Any]] = util.tree_leaves_with_path(metrics)
     named = ((util.keystr(path, simple=True, separator="."), leaf) for path, leaf in found)
-    return {name or "metric": leaf for name, leaf in named if getattr(leaf, "ndim", 0) == 0}
+    return {name or "metric": leaf for name, leaf in named if _is_number(leaf)}
+
+
+def _is_number(leaf: Any) -> bool:
+    import jax.numpy as jnp
+
+    if not hasattr(leaf, "dtype"):
+        return isinstance(leaf, int | float)
+    kinds = (jnp.bool_, jnp.integer, jnp.floating)
+    return leaf.ndim == 0 and any(jnp.issubdtype(leaf.dtype, kind) for kind in kinds)
 
 
 @contextlib.contextmanager

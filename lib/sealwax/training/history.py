@@ -207,6 +207,8 @@ def metric_of(step: StepInfo, metric: Metric) -> float | None:
         return None
     try:
         return None if value is None else float(value)
+    except OverflowError:
+        return math.copysign(math.inf, value)
     except (TypeError, ValueError) as error:
         raise ArgumentTypeError(
             f"The metric of step {step.step} is not a number", found=repr(value)

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import numpy as np
 from returns.result import Result, safe
 
 from sealwax.checkpointables import json_codec
@@ -29,14 +30,25 @@ def plain(value: Any, place: str = METRICS) -> Any:
     >>> plain({"loss": np.float32(0.5), "counts": [np.int64(2)]})
     {'loss': 0.5, 'counts': [2]}
     """
+    try:
+        return _plain(value, place)
+    except RecursionError as error:
+        raise InvalidMetadataError(
+            f"The value of {place} is nested too deeply, or in itself"
+        ) from error
+
+
+def _plain(value: Any, place: str) -> Any:
     if isinstance(value, Mapping):
         pairs = cast("Mapping[object, Any]", value).items()
-        return {_key(key, place): plain(each, f"{place}[{key!r}]") for key, each in pairs}
+        return {_key(key, place): _plain(each, f"{place}[{key!r}]") for key, each in pairs}
     if isinstance(value, list | tuple):
         items = cast("Sequence[Any]", value)
-        return [plain(each, f"{place}[{number}]") for number, each in enumerate(items)]
+        return [_plain(each, f"{place}[{number}]") for number, each in enumerate(items)]
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
-        return plain(value.item(), place)
+        item = _item(value)
+        if type(item) is not type(value):
+            return _plain(item, place)
     if value is None or isinstance(value, str | bool | int | float):
         return value
     shape = getattr(value, "shape", None)
@@ -47,6 +59,16 @@ def plain(value: Any, place: str = METRICS) -> Any:
         found=kind if shape is None else f"{kind} of shape {shape}",
         hint="Convert it first: float(x) for one number, x.tolist() for an array.",
     )
+
+
+def _item(scalar: Any) -> Any:
+    """The number of a scalar; what has none as it is."""
+    if isinstance(scalar, np.longdouble):  # Which is its own item.
+        return float(scalar)
+    try:
+        return scalar.item()
+    except NotImplementedError:  # Typed keys have none.
+        return scalar
 
 
 def _key(key: object, place: str) -> str:
