@@ -8,6 +8,7 @@ import inspect
 import json
 import logging
 import os
+import sys
 import threading
 from collections.abc import Awaitable
 from pathlib import Path
@@ -219,7 +220,7 @@ class TestSaving:
 class TestNames:
     @pytest.mark.parametrize(
         "name",
-        ["", "metrics", "AUTO", "_CHECKPOINT_DELETION", "a/b", "..", "../x", "_CHECKPOINT_METADATA",
+        ["", "metrics", "AUTO", "_CHECKPOINT_DELETION", "a/b", "..", "../x", "\ud800", "_CHECKPOINT_METADATA",
          "orbax.checkpoint", "commit_success.txt", "_SEALWAX", 1, None],
     )  # fmt: skip
     def test_what_would_not_be_a_directory_of_its_own_is_refused(self, path, name) -> None:
@@ -383,6 +384,26 @@ class TestHandlers:
 
         with pytest.raises(errors.InvalidHandlerError, match="symbolic link"):
             ocp.save_checkpointables(path, {"point": Point(1, 2)}, context=context(Linking))
+        assert names(path.parent) == []
+
+    def test_a_handler_cannot_lead_the_checkpoint_elsewhere(self, path: Path) -> None:
+        class Moving(PointHandler):
+            async def _write(self, directory: Any, x: int, y: int) -> None:
+                directory.path.rename(path.with_name("elsewhere"))
+                directory.path.symlink_to(path.with_name("elsewhere"))
+
+        with pytest.raises(errors.InvalidHandlerError, match="symbolic link"):
+            ocp.save_checkpointables(path, {"point": Point(1, 2)}, context=context(Moving))
+        assert names(path.parent) == ["elsewhere"]
+
+    @pytest.mark.skipif(sys.platform == "darwin", reason="names are Unicode there")
+    def test_a_file_whose_name_is_no_text_is_refused(self, path: Path) -> None:
+        class Bytes(PointHandler):
+            async def _write(self, directory: Any, x: int, y: int) -> None:
+                Path(os.fsdecode(os.fsencode(directory.path) + b"/\xff")).touch()
+
+        with pytest.raises(errors.InvalidHandlerError, match="UTF-8"):
+            ocp.save_checkpointables(path, {"point": Point(1, 2)}, context=context(Bytes))
         assert names(path.parent) == []
 
     @pytest.mark.parametrize("shape", ["plain", "nothing"])

@@ -344,6 +344,7 @@ def test_a_wrong_type_is_refused_by_name(name, value):
         ("deletion.gcs_deletion_options.todelete_full_path", "a/../b", "a relative path"),
         ("deletion.gcs_deletion_options.todelete_full_path", "gs://a", "a relative path"),
         ("deletion.todelete_subdir", "../a", "a relative path"),
+        ("deletion.todelete_subdir", "a\0", "a relative path"),
         (
             "array.loading.load_and_broadcast_options.broadcast_memory_scaling_factor",
             1.5,

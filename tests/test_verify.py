@@ -97,6 +97,12 @@ class TestIntact:
         change(path / DATA, 0)
         assert [problem.file for problem in sealwax.verify(path).problems] == [DATA]
 
+    def test_an_item_behind_a_link_is_missing_as_it_is_for_a_load(self, path, tmp_path):
+        path.joinpath("state").rename(tmp_path / "elsewhere")
+        path.joinpath("state").symlink_to(tmp_path / "elsewhere")
+        (problem,) = sealwax.verify(path).problems
+        assert (problem.fault, problem.item) == (e.Fault.MISSING, "state")
+
     def test_a_loop_of_links_ends(self, path):
         path.joinpath("state/up").symlink_to(path)
         assert sealwax.verify(path).ok

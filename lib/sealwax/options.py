@@ -81,7 +81,9 @@ def _as_inexact(value: object) -> np.dtype[Any]:
 
 
 def _is_relative_path(path: str) -> bool:
-    return bool(path) and "://" not in path and path[0] != "/" and ".." not in path.split("/")
+    return bool(path) and not (
+        "://" in path or "\0" in path or path[0] == "/" or ".." in path.split("/")
+    )
 
 
 DType = Annotated[npt.DTypeLike, Convert(make=_as_inexact, expected="a floating or complex dtype")]

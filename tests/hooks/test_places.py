@@ -263,14 +263,21 @@ class TestWhereJaxCannot:
         with pytest.raises(LeafMismatchError, match=r"leaf 'mask'.*shape \(8,\), found bool of"):
             jax.jit(lambda s: saver(s | {"mask": s["mask"][1:]}, step=0))(alone())
 
-    @pytest.mark.parametrize("step", [1.5, jnp.arange(2), True])
+    @pytest.mark.parametrize("step", [1.5, jnp.arange(2), True, 2**40])
     def test_what_is_no_step(self, step: Any, tmp_path: Path) -> None:
-        with pytest.raises(HookError, match="'step' of a hook is not one integer"):
+        with pytest.raises(HookError, match="'step' of a hook is (not one integer|too large)"):
             Saver(tmp_path, jnp.zeros(1))(jnp.zeros(1), step=step)
 
     def test_what_is_no_condition(self, tmp_path: Path) -> None:
         with pytest.raises(HookError, match="'when' of a hook is not one truth value"):
             Saver(tmp_path, jnp.zeros(1))(jnp.zeros(1), step=1, when=0.5)
+
+    @pytest.mark.parametrize(
+        "metrics", [{"a": "x"}, {"a": None}, {"a": {}}, {"a": 1j}, {"a": jax.random.key(0)}, {1: 2}]
+    )
+    def test_what_is_no_metric(self, metrics: Any, tmp_path: Path) -> None:
+        with pytest.raises(HookError, match="A metric of a hook is not a real number by a name"):
+            Saver(tmp_path, jnp.zeros(1))(jnp.zeros(1), step=1, metrics=metrics)
 
     def test_shardings_of_two_meshes(self, tmp_path: Path) -> None:
         other = jax.sharding.Mesh(np.array(jax.devices()), ("z",))

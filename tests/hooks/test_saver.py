@@ -159,6 +159,12 @@ class TestWhen:
                 )
         assert len(saver.steps()) == 3
 
+    def test_an_interval_that_the_type_of_the_step_cannot_hold(self, tmp_path: Path) -> None:
+        with sealwax.hooks.Saver(tmp_path, jnp.zeros(1), every=1000) as saver:
+            for step in (0, 1, 126):
+                jax.jit(lambda n: saver(jnp.zeros(1), step=n))(np.int8(step))
+        assert saver.steps() == (0,)
+
 
 class TestWhereItGoes:
     """Host-side facts, which no program is compiled again for."""

@@ -49,6 +49,16 @@ def test_what_is_written_is_read(tmp_path):
     assert files.list_directory(str(tmp_path)) == ()
 
 
+def test_only_files_are_read_and_a_pipe_is_not_waited_at(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(OSError, match="not a regular file"):
+            files.read_file(str(tmp_path / name))
+    with pytest.raises(IsADirectoryError):
+        files.read_file(str(tmp_path))
+
+
 def test_a_file_that_is_there_is_not_written_over(tmp_path):
     (tmp_path / "f").write_text("old")
     with pytest.raises(FileExistsError):

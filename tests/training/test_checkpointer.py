@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -194,7 +195,11 @@ class TestMetrics:
             assert best.step == 1
 
     @pytest.mark.parametrize(
-        "value", [np.float32(0.5), jnp.float32(0.5), jnp.bfloat16(0.5), np.array(0.5), 0.5]
+        "value",
+        [
+            kind(0.5)
+            for kind in (np.float32, np.longdouble, jnp.float32, jnp.bfloat16, np.array, float)
+        ],
     )
     def test_scalars_of_a_training_loop_are_numbers(
         self, run: Path, checkpointer: Checkpointer, value: Any
@@ -203,7 +208,7 @@ class TestMetrics:
         assert json.loads((run / "0" / "metrics" / "metrics").read_bytes()) == {"loss": 0.5}
         assert checkpointer.checkpoints[0].metrics == {"loss": 0.5}
 
-    @pytest.mark.parametrize("value", [np.arange(3), object(), {1: 2}, 1j])
+    @pytest.mark.parametrize("value", [np.arange(3), object(), {1: 2}, 1j, jax.random.key(0)])
     def test_what_json_lacks_is_told_by_its_place(
         self, run: Path, checkpointer: Checkpointer, value: Any
     ) -> None:
@@ -211,6 +216,13 @@ class TestMetrics:
             checkpointer.save(0, state(0), metrics={"loss": value})
         assert list(run.iterdir()) == []
         assert checkpointer.save(0, state(0))
+
+    def test_what_holds_itself_is_told(self, run: Path, checkpointer: Checkpointer) -> None:
+        metrics: dict[str, Any] = {}
+        metrics["again"] = metrics
+        with pytest.raises(ocp.errors.InvalidMetadataError, match="or in itself"):
+            checkpointer.save(0, state(0), metrics=metrics)
+        assert list(run.iterdir()) == []
 
 
 class TestWhenItSaves:
@@ -332,6 +344,17 @@ class TestWhatItKeeps:
             made.save(3, state(3))
         assert "could not be read" in caplog.text
         assert on_disk(run) == [1, 3]
+
+    def test_a_step_with_a_time_that_cannot_be_stays(self, run: Path) -> None:
+        with Checkpointer(run) as made:
+            made.save(0, state(0))
+        record = run / "0" / "_CHECKPOINT_METADATA"
+        facts = json.loads(record.read_bytes()) | {"commit_timestamp_nsecs": 10**40}
+        record.write_text(json.dumps(facts))
+        with Checkpointer(run, preservation_policy=keep.LatestN(1)) as made:
+            assert [each.time.year for each in made.checkpoints] == [1970]
+            made.save(1, state(1))
+        assert on_disk(run) == [0, 1]
 
     def test_a_checkpoint_without_a_time_is_not_taken_for_old(self, run: Path) -> None:
         policy = keep.LatestDuration(datetime.timedelta(hours=1))

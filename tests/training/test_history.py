@@ -72,6 +72,11 @@ class TestQueries:
             run(loss=[1, 2]).at(5)
         assert caught.value.step == 5
 
+    def test_an_integer_beyond_all_floats(self) -> None:
+        history = run(loss=[1, 10**400, -(10**400)])
+        assert history.best("loss").step == 1
+        assert history.best("loss", mode="min").step == 2
+
     def test_a_metric_that_is_no_number(self) -> None:
         with pytest.raises(TypeError, match="The metric of step 0 is not a number. Found 'low'"):
             run(loss=["low"]).best("loss")

@@ -92,8 +92,10 @@ class TestResuming:
         assert steps_in(directory) == [2]
 
     def test_metrics_that_are_numbers_are_recorded(self, directory: Path) -> None:
+        others = {"note": "warm", "z": 1j, "key": jax.random.key(0), "none": None}
+
         def with_metrics(state: Any, batch: int) -> Any:
-            return state, {"loss": jnp.float32(1 / batch), "all": np.ones(2), "n": batch}
+            return state, {"loss": jnp.float32(1 / batch), "all": np.ones(2), "n": batch} | others
 
         with every(directory) as checkpointer:
             run_loop(with_metrics, initial(), [1, 2, 4], checkpointer)

@@ -9,7 +9,7 @@ and no work of JAX is done in a callback.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax as _jax
@@ -150,6 +150,8 @@ def is_due(step: Any, every: int, when: Any) -> Any:
     effect keeps ``jax.checkpoint`` from doing twice what is beside it.
     """
     if when is None:
+        # Of what its dtype can hold, a larger number divides none but zero.
+        every = min(every, int(jax.numpy.iinfo(step.dtype).max))
         when = jax.lax.rem(step, jax.numpy.asarray(every, step.dtype)) == 0
     due = jax.numpy.asarray(when)
     if due.shape or due.dtype != np.bool_:
@@ -173,7 +175,14 @@ def as_step(step: Any) -> Any:
     Raises:
       HookError: It is no integer.
     """
-    number = jax.numpy.asarray(step)
+    try:
+        number = jax.numpy.asarray(step)
+    except OverflowError as error:
+        raise HookError(
+            "The argument 'step' of a hook is too large for JAX",
+            found=str(step),
+            hint="Pass an integer of 32 bits, or set jax_enable_x64.",
+        ) from error
     if number.shape or not jax.numpy.issubdtype(number.dtype, np.integer):
         raise HookError(
             "The argument 'step' of a hook is not one integer",
@@ -181,6 +190,28 @@ def as_step(step: Any) -> Any:
             found=f"{number.dtype} of shape {number.shape}",
         )
     return number
+
+
+def as_metrics(metrics: Mapping[Any, Any]) -> dict[str, Any]:
+    """Numbers to keep beside a state, as arrays.
+
+    Raises:
+      HookError: One of them is none that JSON has.
+    """
+    kinds = (np.bool_, np.integer, np.floating)
+    for name, value in metrics.items():
+        try:
+            dtype = jax.numpy.asarray(value).dtype
+        except (TypeError, ValueError, OverflowError):
+            dtype = None
+        real = dtype is not None and any(jax.numpy.issubdtype(dtype, kind) for kind in kinds)
+        if not (isinstance(name, str) and real):
+            raise HookError(
+                "A metric of a hook is not a real number by a name",
+                expected="a str, and a number or an array of numbers",
+                found=f"{name!r}: {type(value).__name__ if dtype is None else dtype}",
+            )
+    return {name: jax.numpy.asarray(metrics[name]) for name in sorted(metrics)}
 
 
 def is_traced(values: Sequence[Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 from sealwax.effects import Entry, ListTree, Present, ReadFile
@@ -36,6 +37,7 @@ async def examine(perform: Perform, path: str, options: Options | None = None) -
     present: dict[str, Present] = await perform(ListTree(path=path))
     root = await _manifest(perform, path, manifest.NAME, present)
     listed = root.said.digests if root and isinstance(root.said, manifest.Checkpoint) else {}
+    present = _as_loaded(present, listed, found)
     ours = {name for name in listed if name.endswith(f"/{manifest.NAME}")}
     ours |= {f"{item}/{manifest.NAME}" for item in found.items}.intersection(present)
     if root is None and not ours:
@@ -57,6 +59,15 @@ async def examine(perform: Perform, path: str, options: Options | None = None) -
     return Census(
         path=path, present=present, manifests=manifests, contents=held, deletion=found.deletion
     )
+
+
+def _as_loaded(
+    present: dict[str, Present], listed: Iterable[str], found: Found
+) -> dict[str, Present]:
+    """What is there, without items that no load sees: a link in the place of one is not followed."""
+    hidden = {item for item, slash, _ in (n.partition("/") for n in listed) if slash}
+    hidden -= found.items.keys()
+    return {file: there for file, there in present.items() if file.partition("/")[0] not in hidden}
 
 
 async def _manifest(

@@ -49,10 +49,26 @@ def list_directory(path: str) -> tuple[str, ...]:
 def read_file(path: str) -> bytes | None:
     """The bytes of a file, or ``None`` when there is none."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=lambda name, _: open_regular(name)) as file:
             return file.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def open_regular(path: str) -> int:
+    """Opens a file for reading, and returns its descriptor.
+
+    Raises:
+      OSError: It is none. A pipe, above all, would be waited at for ever.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    raise OSError(errno.EINVAL, "this is not a regular file", path)
 
 
 def sync(descriptor: int) -> None:

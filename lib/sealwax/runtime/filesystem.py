@@ -90,7 +90,7 @@ class _Local:
         return _LocalFile(files.create(path))
 
     def open(self, path: str) -> Readable:
-        return _LocalFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        return _LocalFile(files.open_regular(path))
 
     def make_directories(self, path: str) -> None:
         os.makedirs(path, exist_ok=True)

@@ -6,7 +6,9 @@ import contextlib
 import shutil
 import sys
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
+
+import numpy as np
 
 from sealwax.effect_handlers.clock import REAL, Clock
 
@@ -48,12 +50,15 @@ def numbers(metrics: Any) -> dict[str, Any]:
 
 
 def _is_number(leaf: Any) -> bool:
-    import jax.numpy as jnp
+    import jax
 
-    if not hasattr(leaf, "dtype"):
-        return isinstance(leaf, int | float)
-    kinds = (jnp.bool_, jnp.integer, jnp.floating)
-    return leaf.ndim == 0 and any(jnp.issubdtype(leaf.dtype, kind) for kind in kinds)
+    if getattr(leaf, "ndim", 0):
+        return False
+    dtype = getattr(leaf, "dtype", None)
+    if not isinstance(dtype, np.dtype):  # Typed keys have another.
+        return hasattr(leaf, "__float__") and not isinstance(leaf, jax.Array)
+    kinds = (np.bool_, np.integer, np.floating)
+    return any(jax.numpy.issubdtype(cast("Any", dtype), kind) for kind in kinds)
 
 
 @contextlib.contextmanager

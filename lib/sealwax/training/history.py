@@ -208,7 +208,7 @@ def metric_of(step: StepInfo, metric: Metric) -> float | None:
     try:
         return None if value is None else float(value)
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if cast("int", value) > 0 else -math.inf
     except (TypeError, ValueError) as error:
         raise ArgumentTypeError(
             f"The metric of step {step.step} is not a number", found=repr(value)

@@ -19,6 +19,8 @@ from sealwax.planning.small_items import FilesItem
 from sealwax.training.store import METRICS
 from sealwax.verbs.save_operation import Capture
 
+_LONG = str(np.dtype("longdouble"))
+
 
 def plain(value: Any, place: str = METRICS) -> Any:
     """Metrics with Python's numbers in place of scalars of NumPy and JAX.
@@ -63,7 +65,7 @@ def _plain(value: Any, place: str) -> Any:
 
 def _item(scalar: Any) -> Any:
     """The number of a scalar; what has none as it is."""
-    if isinstance(scalar, np.longdouble):  # Which is its own item.
+    if str(getattr(scalar, "dtype", "")) == _LONG:  # Which is its own item.
         return float(scalar)
     try:
         return scalar.item()

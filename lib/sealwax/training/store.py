@@ -160,6 +160,7 @@ async def read_step(perform: Perform, found: FoundStep) -> Step | None:
         where = names.join(path, orbax.CHECKPOINT_METADATA)
         data = await looking(perform, ReadFile(path=where))
         facts = orbax.read_checkpoint_metadata(data, where)
+        time_nsecs = _dated(facts.commit_timestamp_nsecs or facts.init_timestamp_nsecs or 0, where)
         begun = await _being_deleted(perform, path, data)
         metrics = await _metrics(perform, names.join(path, f"{METRICS}/{METRICS}"))
     except SealwaxError as error:
@@ -170,11 +171,22 @@ async def read_step(perform: Perform, found: FoundStep) -> Step | None:
     return Step(
         step=found.step,
         path=found.path,
-        time_nsecs=facts.commit_timestamp_nsecs or facts.init_timestamp_nsecs or 0,
+        time_nsecs=time_nsecs,
         metrics=metrics,
         custom_metadata=dict(facts.custom_metadata),
         items=(frozenset(listed) | begun) - orbax.RESERVED,
     )
+
+
+def _dated(nsecs: int, where: str) -> int:
+    if abs(nsecs) >= 2**63:
+        raise CorruptionError(
+            "A timestamp is out of range",
+            path=where,
+            expected="nanoseconds since 1970, of 64 bits",
+            found=f"an integer of {nsecs.bit_length()} bits",
+        )
+    return nsecs
 
 
 async def _being_deleted(perform: Perform, path: str, metadata: bytes | None) -> frozenset[str]:
