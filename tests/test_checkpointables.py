@@ -220,8 +220,8 @@ class TestSaving:
 class TestNames:
     @pytest.mark.parametrize(
         "name",
-        ["", "metrics", "AUTO", "_CHECKPOINT_DELETION", "a/b", "..", "../x", "\ud800", "_CHECKPOINT_METADATA",
-         "orbax.checkpoint", "commit_success.txt", "_SEALWAX", 1, None],
+        ["", "metrics", "AUTO", "_CHECKPOINT_DELETION", "a/b", "..", "../x", "\ud800",
+         "_CHECKPOINT_METADATA", "orbax.checkpoint", "commit_success.txt", "_SEALWAX", 1, None],
     )  # fmt: skip
     def test_what_would_not_be_a_directory_of_its_own_is_refused(self, path, name) -> None:
         with pytest.raises(errors.InvalidPathError):
@@ -400,7 +400,7 @@ class TestHandlers:
     def test_a_file_whose_name_is_no_text_is_refused(self, path: Path) -> None:
         class Bytes(PointHandler):
             async def _write(self, directory: Any, x: int, y: int) -> None:
-                Path(os.fsdecode(os.fsencode(directory.path) + b"/\xff")).touch()
+                (directory.path / os.fsdecode(b"\xff")).touch()
 
         with pytest.raises(errors.InvalidHandlerError, match="UTF-8"):
             ocp.save_checkpointables(path, {"point": Point(1, 2)}, context=context(Bytes))

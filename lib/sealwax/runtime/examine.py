@@ -64,7 +64,7 @@ async def examine(perform: Perform, path: str, options: Options | None = None) -
 def _as_loaded(
     present: dict[str, Present], listed: Iterable[str], found: Found
 ) -> dict[str, Present]:
-    """What is there, without items that no load sees: a link in the place of one is not followed."""
+    """What is there, without what no load sees: a link in the place of an item is not followed."""
     hidden = {item for item, slash, _ in (n.partition("/") for n in listed) if slash}
     hidden -= found.items.keys()
     return {file: there for file, there in present.items() if file.partition("/")[0] not in hidden}
