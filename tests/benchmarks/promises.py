@@ -7,6 +7,7 @@ chunks are summed up cannot be turned off for a save, so there the sum is timed 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
@@ -48,16 +49,18 @@ def measure(workload: Workload, folder: Path, rounds: int, shrink: int) -> dict[
         durable, atomic = folder / f"{number}d", folder / f"{number}a"
         works: dict[str, Callable[[], object]] = {
             "durable save": lambda durable=durable: sealwax.save(durable, state),
-            "atomic save": lambda atomic=atomic: sealwax.save(atomic, state, context=ATOMIC),
             "checked load": lambda durable=durable: sealwax.load(durable),
             "trusting load": lambda durable=durable: sealwax.load(durable, context=TRUSTING),
             "verify": lambda durable=durable: sealwax.verify(durable),
             "sums alone": lambda: summed(state),
+            # Last, because the disk is at work for a while after it.
+            "atomic save": lambda atomic=atomic: sealwax.save(atomic, state, context=ATOMIC),
         }
         for name, work in works.items():
             taken.setdefault(name, []).append(seconds(work))
         sealwax.delete(durable)
         sealwax.delete(atomic)
+        os.sync()
     return {name: statistics.median(values[1:]) for name, values in taken.items()}
 
 
