@@ -57,16 +57,26 @@ def check_steady(once: Callable[[], None]) -> None:
     # The allocator keeps what each of its arenas once needed: that is reached soon, and stays.
     for _ in range(40):
         once()
+    # A leak shows in every span. What other tests left to the collector, or to caches of JAX's
+    # that double now and then, shows in one.
+    spans = [growth(once)]
+    while not flat(spans[-1]) and len(spans) < 4:
+        spans.append(growth(once))
+    assert flat(spans[-1]), spans
+
+
+def growth(once: Callable[[], None]) -> list[int]:
+    """What ``TIMES`` rounds add to each figure of ``standing``."""
     before = settled(once)
     for _ in range(TIMES):
         once()
-    after = settled(once)
-    grown = [b - a for a, b in zip(before, after, strict=True)]
-    assert grown[0] < 32 * MIB
-    assert grown[1] <= 0
-    assert grown[2] <= 0
-    # A few may come and go with caches; one for each round would be a leak.
-    assert grown[3] < TIMES
+    return [b - a for a, b in zip(before, settled(once), strict=True)]
+
+
+def flat(grown: list[int]) -> bool:
+    memory, files, threads, objects = grown
+    # A few objects may come and go with caches; one for each round would be a leak.
+    return memory < 32 * MIB and files <= 0 and threads <= 0 and objects < TIMES
 
 
 @pytest.fixture
