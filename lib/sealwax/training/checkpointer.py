@@ -32,7 +32,7 @@ from sealwax.training.save_decision_policies import (
 from sealwax.training.saves import Order, save
 from sealwax.training.store import make_root
 from sealwax.trees.structure import PyTree
-from sealwax.verbs.save_operation import Capture, one_tree, several
+from sealwax.verbs.save_operation import one_tree, several
 
 DEFAULT_POLICY = any_of(
     InitialSavePolicy(), ContinuousCheckpointingPolicy(), PreemptionCheckpointingPolicy()
@@ -168,14 +168,13 @@ class Checkpointer(Reading):
           SealwaxError: This save failed; or the last one in the background did, nobody was told,
             and this one was not begun.
         """
-        order = _order(
-            one_tree(state, checkpointable_name),
-            False,
-            force,
-            overwrite,
-            metrics,
-            custom_metadata,
-            context,
+        order = Order(
+            capture=one_tree(state, checkpointable_name),
+            force=force,
+            overwrite=overwrite,
+            metrics=metrics,
+            custom_metadata=custom_metadata,
+            context=context,
         )
         return save(self._run, step, order, background=False) is not None
 
@@ -201,14 +200,13 @@ class Checkpointer(Reading):
           A hold on the save, or ``None`` if the policy declined. ``result()`` waits until the
           step is sealed and what is not to be kept is deleted.
         """
-        order = _order(
-            one_tree(state, checkpointable_name),
-            False,
-            force,
-            overwrite,
-            metrics,
-            custom_metadata,
-            context,
+        order = Order(
+            capture=one_tree(state, checkpointable_name),
+            force=force,
+            overwrite=overwrite,
+            metrics=metrics,
+            custom_metadata=custom_metadata,
+            context=context,
         )
         return save(self._run, step, order, background=True)
 
@@ -224,8 +222,14 @@ class Checkpointer(Reading):
         context: Context | Options | None = None,
     ) -> bool:
         """Saves several checkpointables as a step, as ``save`` does one tree."""
-        order = _order(
-            several(checkpointables), True, force, overwrite, metrics, custom_metadata, context
+        order = Order(
+            capture=several(checkpointables),
+            named=True,
+            force=force,
+            overwrite=overwrite,
+            metrics=metrics,
+            custom_metadata=custom_metadata,
+            context=context,
         )
         return save(self._run, step, order, background=False) is not None
 
@@ -241,8 +245,14 @@ class Checkpointer(Reading):
         context: Context | Options | None = None,
     ) -> AsyncResponse[bool] | None:
         """Saves several checkpointables as a step in the background, as ``save_async`` does."""
-        order = _order(
-            several(checkpointables), True, force, overwrite, metrics, custom_metadata, context
+        order = Order(
+            capture=several(checkpointables),
+            named=True,
+            force=force,
+            overwrite=overwrite,
+            metrics=metrics,
+            custom_metadata=custom_metadata,
+            context=context,
         )
         return save(self._run, step, order, background=True)
 
@@ -364,23 +374,3 @@ class Checkpointer(Reading):
 
     def __repr__(self) -> str:
         return f"Checkpointer({self._run.root!r}, steps={list(self._run.seen.history.numbers)})"
-
-
-def _order(
-    capture: Capture,
-    named: bool,
-    force: bool,
-    overwrite: bool,
-    metrics: Any,
-    custom_metadata: Any,
-    context: Context | Options | None,
-) -> Order:
-    return Order(
-        capture=capture,
-        named=named,
-        force=force,
-        overwrite=overwrite,
-        metrics=metrics,
-        custom_metadata=custom_metadata,
-        context=context,
-    )

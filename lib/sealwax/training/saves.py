@@ -44,7 +44,7 @@ class Order:
     """
 
     capture: Capture
-    named: bool
+    named: bool = False
     force: bool
     overwrite: bool
     metrics: Any
