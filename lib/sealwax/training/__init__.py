@@ -1,6 +1,6 @@
 """Training loops: which steps are saved, which are kept, and how they are found again."""
 
-from sealwax.training import errors, preservation_policies, save_decision_policies
+from sealwax.training import errors, pathways, preservation_policies, save_decision_policies
 from sealwax.training.checkpointer import Checkpointer
 from sealwax.training.history import History, Step
 from sealwax.training.metadata import CheckpointMetadata, RootMetadata
@@ -17,6 +17,7 @@ __all__ = [
     "Step",
     "Verdict",
     "errors",
+    "pathways",
     "preservation_policies",
     "retain",
     "run",
