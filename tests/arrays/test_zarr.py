@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sealwax.arrays import dtypes, zarr
-from sealwax.arrays.zarr import Codec, ZarrFormat
+from sealwax.arrays.zarr import Codec, Tail, ZarrFormat
 from sealwax.errors import CorruptionError, UnsupportedLeafError
 
 from .test_dtypes import CARRIED, EVERY
@@ -35,6 +35,7 @@ def test_v3_metadata_is_parsed_to_what_it_was_made_from(shape, chunk, name, code
         dtype=dtypes.from_name(name),
         codec=codec,
         format=ZarrFormat.V3,
+        tail=Tail.CHECKSUM,
         checksummed=True,
     )
 
@@ -131,15 +132,58 @@ def changed(**parts):
 
 BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 BIG = {"name": "bytes", "configuration": {"endian": "big"}}
+ZSTD = {"name": "zstd", "configuration": {"level": 3}}
+
+
+def shard(**parts):
+    """A shard of one chunk, as Orbax writes each of its chunks."""
+    index = [BYTES, {"name": "crc32c"}]
+    whole = {"chunk_shape": [2], "codecs": [BYTES], "index_codecs": index}
+    return {"name": "sharding_indexed", "configuration": whole | parts}
+
+
+SHARD = shard()
+
+
+@pytest.mark.parametrize(
+    ("codecs", "codec", "tail"),
+    [
+        ([BYTES], Codec.RAW, Tail.NOTHING),
+        ([BYTES, ZSTD], Codec.ZSTD, Tail.NOTHING),
+        ([SHARD], Codec.RAW, Tail.INDEX),
+        ([shard(codecs=[BYTES, ZSTD], index_location="end")], Codec.ZSTD, Tail.INDEX),
+    ],
+)
+def test_what_orbax_writes_is_recognised(codecs, codec, tail):
+    parsed = zarr.parse_zarr3(changed(codecs=codecs))
+    assert (parsed.codec, parsed.tail) == (codec, tail)
+
+
+@given(st.integers(0, 2**64 - 1), st.data())
+def test_the_index_of_a_shard_tells_how_long_its_chunk_is(length, data):
+    numbers = bytes(8) + length.to_bytes(8, "little")
+    index = bytearray(numbers + crc32c(numbers).to_bytes(4, "little"))
+    assert zarr.payload_bytes(bytes(index)) == length
+    index[data.draw(st.integers(0, 19))] ^= data.draw(st.integers(1, 255))
+    for wrong in (bytes(index), bytes(index[:-1]), b""):
+        with pytest.raises(CorruptionError):
+            zarr.payload_bytes(wrong)
 
 
 @pytest.mark.parametrize(
     "parts",
     [
-        {"codecs": [BYTES]},
         {"codecs": [BYTES, {"name": "gzip", "configuration": {"level": 1}}, {"name": "crc32c"}]},
         {"codecs": [BIG, {"name": "crc32c"}]},
         {"codecs": [{"name": "sharding_indexed", "configuration": {}}]},
+        {"codecs": [BYTES, SHARD]},
+        {"codecs": [SHARD, {"name": "crc32c"}]},
+        {"codecs": [shard(chunk_shape=[1])]},
+        {"codecs": [shard(index_location="start")]},
+        {"codecs": [shard(index_codecs=[BYTES])]},
+        {"codecs": [shard(codecs=[BYTES, {"name": "crc32c"}])]},
+        {"codecs": [shard(codecs=[BIG])]},
+        {"codecs": [shard(codecs=[SHARD])]},
         {"codecs": []},
         {"chunk_key_encoding": {"name": "v2"}},
         {"chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}}},

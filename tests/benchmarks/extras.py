@@ -14,14 +14,13 @@ from typing import Any
 
 import jax
 import msgspec
-import numpy as np
 
 import sealwax
 from sealwax.layouts import manifest
 from tests.benchmarks.measure import Samples, abstract
 from tests.benchmarks.sides import LIBRARIES, library
 from tests.benchmarks.table import Row, rows_of
-from tests.benchmarks.workloads import WORKLOADS, Budget, Workload, large_arrays, small_leaves
+from tests.benchmarks.workloads import WORKLOADS, Budget, Workload, small_leaves
 
 _IMPORT = """
 import time, jax, tensorstore
@@ -29,6 +28,7 @@ began = time.perf_counter()
 import {module}
 print(time.perf_counter() - began)
 """
+_READ = ("small-1k", "large-f32", "large-bf16", "single", "transformer")
 _SAVES = 4
 _FEW, _MANY = 1_000, 100_000
 
@@ -38,11 +38,9 @@ def rows(folder: Path, *, rounds: int, shrink: int) -> Iterator[list[Row]]:
     yield importing(rounds)
     yield planning(rounds, shrink)
     yield growing(folder, rounds, shrink)
-    for name, build in (
-        ("1,000 leaves of 1 KiB", small_leaves(1_000)),
-        ("8 float32 arrays of 64 MiB", large_arrays(8, 64, np.float32)),
-    ):
-        yield reading_orbax(name, build(shrink), folder, rounds)
+    for workload in WORKLOADS:
+        if workload.name in _READ:
+            yield reading_orbax(workload.title, workload.build(shrink), folder, rounds)
     yield repeating(folder, shrink)
 
 

@@ -29,6 +29,8 @@ _EXTENDED = (
 )
 _CARRIED = (*("int1", "uint1", "uint2", "uint4", "float8_e4m3", "float6_e2m3fn", "float6_e3m2fn"),)
 
+_PARTLY = frozenset({"bool", "int2", "int4", "float4_e2m1fn"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storage:
@@ -52,6 +54,11 @@ class Storage:
     def carried(self) -> bool:
         """Whether the store knows the elements only as unsigned integers."""
         return self.logical != self.zarr_name
+
+    @property
+    def whole(self) -> bool:
+        """Whether all bits of the stored bytes count, so that any bytes are elements."""
+        return not self.carried and self.logical not in _PARTLY
 
     def encode(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, _DType]:
         """``array`` as the store holds it; a view wherever the bytes are right already."""

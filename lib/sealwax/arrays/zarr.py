@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from sealwax.arrays import dtypes
+from sealwax.checksum import trailer
 from sealwax.errors import CorruptionError
 
 _DType: TypeAlias = "np.dtype[Any]"
@@ -23,10 +24,22 @@ _ZSTD_LEVEL_V2 = 1
 
 
 class Codec(enum.Enum):
-    """How the bytes of a chunk are encoded; under Zarr v3 a CRC-32C follows in either case."""
+    """How the bytes of a chunk are encoded; in what we write under Zarr v3 a CRC-32C follows."""
 
     RAW = "raw"
     ZSTD = "zstd"
+
+
+class Tail(enum.Enum):
+    """What follows the encoded bytes in the object that holds a chunk."""
+
+    NOTHING = "nothing"
+    CHECKSUM = "checksum"
+    INDEX = "index"  # of a shard, which has this one chunk
+
+
+INDEX_BYTES = 20
+"""Size of the index of a shard of one chunk: offset, length, and CRC-32C of these."""
 
 
 class ZarrFormat(enum.Enum):
@@ -50,7 +63,8 @@ class ZarrArray:
       chunk_shape: Shape of every stored object.
       dtype: The dtype; for a carried one the true one.
       codec: How chunks are encoded; ``None`` if in a way that only TensorStore decodes.
-      format: Version of Zarr; a chunk of version 3 with a codec ends in a CRC-32C.
+      format: Version of Zarr.
+      tail: What follows an encoded chunk, where the codec is known.
       checksummed: Whether each chunk, or each part of one, carries a CRC-32C.
     """
 
@@ -59,6 +73,7 @@ class ZarrArray:
     dtype: _DType
     codec: Codec | None
     format: ZarrFormat
+    tail: Tail = Tail.NOTHING
     checksummed: bool = False
 
 
@@ -155,7 +170,8 @@ def parse_zarr3(data: bytes) -> ZarrArray:
         name = str(parsed["data_type"])
         attributes: dict[str, Any] = parsed.get("attributes") or {}
         logical = str(attributes.get(_LOGICAL_NAME, name))
-        codec = _recognise(parsed["codecs"]) if _is_default_grid(parsed) else None
+        codec, tail = _recognise(parsed["codecs"], chunk_shape)
+        codec = codec if _is_default_grid(parsed) else None
         checksummed = _has_checksum(parsed["codecs"])
     except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise _unreadable("zarr.json") from error
@@ -165,6 +181,7 @@ def parse_zarr3(data: bytes) -> ZarrArray:
         dtype=dtypes.from_name(logical),
         codec=codec,
         format=ZarrFormat.V3,
+        tail=tail,
         checksummed=checksummed,
     )
 
@@ -207,16 +224,53 @@ def _codecs(codec: Codec, itemsize: int) -> list[dict[str, Any]]:
     return [{**order, "name": "bytes"}, *middle, {"name": "crc32c"}]
 
 
-def _recognise(codecs: list[dict[str, Any]]) -> Codec | None:
+def _recognise(codecs: list[dict[str, Any]], chunk: _Shape) -> tuple[Codec | None, Tail]:
+    if codecs and codecs[0]["name"] == "sharding_indexed":
+        shard = codecs[0].get("configuration", {})
+        inner = _only_chunk(shard, chunk) if len(codecs) == 1 else []
+        codec, tail = _recognise(inner, chunk)
+        return (codec if tail is Tail.NOTHING else None), Tail.INDEX
     # No configuration means single bytes.
-    big = any(entry.get("configuration", {}).get("endian") == "big" for entry in codecs)
+    if any(entry.get("configuration", {}).get("endian") == "big" for entry in codecs):
+        return None, Tail.NOTHING
     match [entry["name"] for entry in codecs]:
-        case ["bytes", "crc32c"] if not big:
-            return Codec.RAW
-        case ["bytes", "zstd", "crc32c"] if not big:
-            return Codec.ZSTD
+        case ["bytes"]:
+            return Codec.RAW, Tail.NOTHING
+        case ["bytes", "zstd"]:
+            return Codec.ZSTD, Tail.NOTHING
+        case ["bytes", "crc32c"]:
+            return Codec.RAW, Tail.CHECKSUM
+        case ["bytes", "zstd", "crc32c"]:
+            return Codec.ZSTD, Tail.CHECKSUM
         case _:
-            return None
+            return None, Tail.NOTHING
+
+
+def _only_chunk(shard: dict[str, Any], chunk: _Shape) -> list[dict[str, Any]]:
+    """The codecs of the chunk in a shard of one, its index at the end; nothing of other shards."""
+    alone = _shape(shard.get("chunk_shape", [])) == chunk
+    raw = _recognise(shard.get("index_codecs", []), chunk) == (Codec.RAW, Tail.CHECKSUM)
+    at_end = shard.get("index_location", "end") == "end"
+    return shard.get("codecs", []) if alone and raw and at_end else []
+
+
+def payload_bytes(index: bytes) -> int:
+    """Size of the only chunk of a shard, which lies at its start, by the index at its end.
+
+    Raises:
+      CorruptionError: The bytes are not such an index.
+
+    >>> numbers = (0).to_bytes(8, "little") + (52).to_bytes(8, "little")
+    >>> payload_bytes(numbers + trailer(numbers))
+    52
+    """
+    numbers, offset = index[:-4], int.from_bytes(index[:8], "little")
+    if len(index) != INDEX_BYTES or trailer(numbers) != index[-4:] or offset:
+        raise CorruptionError(
+            "The index of a shard is not that of one chunk at its start",
+            hint="The checkpoint is damaged: load an earlier one, or restore it from a copy.",
+        )
+    return int.from_bytes(numbers[8:], "little")
 
 
 def _has_checksum(codecs: list[dict[str, Any]]) -> bool:

@@ -86,6 +86,8 @@ class DryRun(Handler):
     async def perform(self, effect: e.Effect, forward: Forward) -> Any:
         """Answers an effect as if it had been performed, or performs it if it only looks."""
         match effect:
+            case e.ListDirectory(path=path) if path in self._directories:
+                return self._inside(path)
             case e.Look() | e.ListDirectory() | e.ListTree() | e.ReadFile() | e.ReadEntries():
                 return await forward(effect)
             case e.ReadMatching():
@@ -114,6 +116,13 @@ class DryRun(Handler):
                 with self._lock:
                     self._effects.append(effect)
                     return self._act(effect, replaces)
+
+    def _inside(self, path: str) -> tuple[str, ...]:
+        """The names in a directory that would have been made."""
+        with self._lock:
+            made = [*self._files, *self._directories]
+        below = [each.removeprefix(f"{path}/") for each in made if each.startswith(f"{path}/")]
+        return tuple(sorted({name.partition("/")[0] for name in below}))
 
     async def _is_there(self, effect: e.Exchange, forward: Forward) -> bool:
         return await forward(e.Look(path=effect.second)) is not None

@@ -16,6 +16,7 @@ from sealwax.runtime import checking, datafiles, foreign, manyfiles, merging
 from sealwax.runtime.filesystem import write_all
 from sealwax.runtime.handlers import Forward, Handler
 from sealwax.runtime.threads import in_thread, waiting
+from sealwax.runtime.values import Values
 
 _FEW_BYTES = 1 << 20
 _BLOCK = 512
@@ -287,7 +288,9 @@ class _Session(Handler):
             case e.ReadEntries():
                 return foreign.read_entries(effect, self._held(effect.directory))
             case e.ReadRegions():
-                return foreign.read_regions(effect, self._held(effect.directory))
+                return foreign.read_regions(
+                    effect, Values(files), lambda: self._held(effect.directory)
+                )
             case e.CheckArrays():
                 return foreign.check_arrays(effect, self._held(effect.directory))
             case _:

@@ -343,6 +343,15 @@ class MemoryFile:
         """Fills buffers, as far as there are bytes, and tells how many that were."""
         return self._system.fill(self._file, parts, offset)
 
+    def take(self, nbytes: int, offset: int) -> bytes:
+        """At most so many bytes; none at the end."""
+        data = bytearray(nbytes)
+        return bytes(data[: self._system.fill(self._file, [memoryview(data)], offset)])
+
+    def size(self) -> int:
+        """How many bytes it has."""
+        return len(self._file.content)
+
     def sync(self) -> None:
         """Brings what was written to stable storage."""
         self._system.sync_file(self._file)

@@ -4,6 +4,7 @@ from sealwax.effects.checks import CheckArrays, CheckExtents, Extent, Fault, Mis
 from sealwax.effects.data import (
     Allocate,
     Buffer,
+    ChunkStream,
     Fetch,
     Place,
     Placement,
@@ -64,6 +65,7 @@ __all__ = [
     "Call",
     "CheckArrays",
     "CheckExtents",
+    "ChunkStream",
     "DataEffect",
     "Derive",
     "DigestTree",

@@ -153,11 +153,28 @@ class ReadBatch:
     fill_missing: bool = False
 
 
+class ChunkStream(NamedTuple):
+    """A foreign chunk that can be decoded as it is read.
+
+    ``key`` is that of the object in the store, ``shape`` that of the chunk, whose part ``source``
+    goes to the part ``into`` of the buffer. The bytes are ``compressed``, with Zstandard, or lie as
+    they are; when ``indexed``, the index of a shard follows them.
+    """
+
+    key: str
+    shape: tuple[int, ...]
+    source: tuple[slice, ...]
+    into: tuple[slice, ...]
+    compressed: bool
+    indexed: bool
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ReadRegions:
     """Reads regions of foreign arrays into buffers, through the driver that knows them.
 
-    At most ``piece`` bytes are read at once, or one row of chunks where that is more.
+    At most ``piece`` bytes are read at once, or one row of chunks where that is more. ``streams``,
+    where there are any, has one for each region; the driver then serves what is unusual.
     """
 
     directory: str
@@ -170,6 +187,7 @@ class ReadRegions:
     fill_missing: bool
     nbytes: int
     piece: int = 16 << 20
+    streams: tuple[ChunkStream, ...] = ()
 
 
 class Placement(NamedTuple):

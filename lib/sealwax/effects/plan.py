@@ -87,8 +87,9 @@ class Plan:
     """What an operation will do, before it does it.
 
     A plan is a value: it can be printed, compared, counted and asserted on. ``steps`` make the
-    operation; ``undo`` clears up when a step before ``seal`` fails; ``result`` numbers the step
-    whose result the operation returns, and ``names`` are the leaves that slabs count.
+    operation; ``undo`` clears up when a step before ``seal`` fails; ``sealed`` says what is true
+    after it, where the operation is not complete with it; ``result`` numbers the step whose result
+    the operation returns, and ``names`` are the leaves that slabs count.
 
     >>> from sealwax.effects import MakeDirectory, Plan, Step
     >>> plan = Plan(
@@ -108,6 +109,7 @@ class Plan:
     result: int | None = None
     names: tuple[str, ...] = ()
     host_budget: int | None = None
+    sealed: str | None = None
 
     @property
     def effects(self) -> int:

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from sealwax.effects.checks import CheckArrays, CheckExtents
 from sealwax.effects.data import Allocate as Allocate
 from sealwax.effects.data import Buffer as Buffer
+from sealwax.effects.data import ChunkStream as ChunkStream
 from sealwax.effects.data import Fetch as Fetch
 from sealwax.effects.data import Place as Place
 from sealwax.effects.data import Placement as Placement
@@ -57,11 +58,15 @@ from sealwax.effects.parts import Hold, Joining, ReadMatching
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Derive:
-    """A pure function of earlier results. It touches nothing, and no handler sees it."""
+    """A pure function of earlier results. It touches nothing, and no handler sees it.
+
+    One that may take long, such as a user's, is not ``brief``.
+    """
 
     name: str
     function: Callable[..., Any]
     inputs: tuple[Later[Any], ...]
+    brief: bool = True
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Decodes OCDBT databases that are not compressed, without touching a file.
+"""Decodes OCDBT databases without touching a file.
 
 Whoever calls says how bytes are read; everything that is read is checked against its checksum
 and against what its parent said of it before it is believed.
@@ -16,7 +16,6 @@ from sealwax.layouts.ocdbt_format import (
     MAX_NODE_ENTRIES,
     NODE_MAGIC,
     UINT64_MAX,
-    Compressed,
     Config,
     DataRef,
     Manifest,
@@ -32,7 +31,7 @@ from sealwax.layouts.ocdbt_format import (
 __all__ = ["decode_manifest", "entries"]
 
 
-def decode_manifest(data: bytes, *, path: str = MANIFEST_NAME) -> Manifest | Compressed:
+def decode_manifest(data: bytes, *, path: str = MANIFEST_NAME) -> Manifest:
     """Decodes the contents of ``manifest.ocdbt``.
 
     Args:
@@ -40,16 +39,13 @@ def decode_manifest(data: bytes, *, path: str = MANIFEST_NAME) -> Manifest | Com
       path: Name of the file, for errors.
 
     Returns:
-      The manifest, without versions if its settings say that those are in numbered files; or
-      that it is compressed.
+      The manifest, without versions if its settings say that those are in numbered files.
 
     Raises:
       CorruptionError: The bytes are not those that were written.
       InvalidLayoutError: They are in a version of the format that came later.
     """
     reader = open_frame(data, MANIFEST_MAGIC, path)
-    if isinstance(reader, Compressed):
-        return reader
     config = _config(reader)
     versions = () if config.numbered else _versions(reader)
     reader.finish()
@@ -68,7 +64,6 @@ def entries(version: Version, read: Read) -> Iterator[tuple[bytes, Value]]:
 
     Raises:
       CorruptionError: A node is not what was written; its ``path`` is that of the file.
-      InvalidLayoutError: A node is compressed.
     """
     if version.root is None:
         return
@@ -167,7 +162,7 @@ def _locate(
     if max(ids, default=-1) >= len(files):
         raise reader.broken(f"file {max(ids)} of a table of {len(files)}")
     return [
-        DataRef(base=files[at][0], file=files[at][1], offset=offset, length=length)
+        DataRef(files[at][1], offset, length, files[at][0])
         for at, offset, length in zip(ids, offsets, lengths, strict=True)
     ]
 
@@ -183,14 +178,6 @@ def _statistics(reader: Reader, count: int) -> list[Statistics]:
 def _open_node(child: _Child, data: bytes) -> tuple[Reader, _Keys]:
     path = child.ref.path
     reader = open_frame(data, NODE_MAGIC, path)
-    if isinstance(reader, Compressed):
-        raise InvalidLayoutError(
-            "a node of the key-value database is compressed",
-            path=path,
-            expected="no compression",
-            found=reader.method,
-            hint="Read the database through TensorStore.",
-        )
     height = reader.take(1)[0]
     if height != child.height:
         raise reader.broken(f"a node of height {height} where one of {child.height} belongs")

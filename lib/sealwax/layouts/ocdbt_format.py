@@ -11,7 +11,9 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
+
+import zstandard
 
 from sealwax.checksum import crc32c, extend, trailer
 from sealwax.errors import CorruptionError, InvalidLayoutError
@@ -30,6 +32,7 @@ UINT64_MAX = (1 << 64) - 1  # also offset and length of the root of an empty dat
 
 _HEADER = struct.Struct("<4sQ")
 _TRAILER_BYTES = 4
+_MAX_DECODED_BYTES = 1 << 27  # Orbax lets a node have 100 MB
 
 
 class DataRef(NamedTuple):
@@ -128,13 +131,6 @@ class Manifest:
     versions: tuple[Version, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compressed:
-    """A manifest that is intact, but compressed: only TensorStore reads this database."""
-
-    method: Literal["zstd"] = "zstd"
-
-
 def seal(magic: int, columns: Sequence[bytes]) -> bytes:
     """Puts uncompressed columns between the header and the checksum of a manifest or node."""
     length = _HEADER.size + 2 + sum(map(len, columns)) + _TRAILER_BYTES
@@ -192,11 +188,11 @@ class Reader:
             raise self.broken(f"{len(self.data) - self.at} bytes after the last field")
 
 
-def open_frame(data: bytes, magic: int, path: str) -> Reader | Compressed:
-    """Checks the frame of a manifest or node.
+def open_frame(data: bytes, magic: int, path: str) -> Reader:
+    """Checks the frame of a manifest or node, and decompresses what is in it.
 
     Returns:
-      A reader of the contents, or that they are compressed.
+      A reader of the contents.
 
     Raises:
       CorruptionError: The bytes are not those that were written.
@@ -219,7 +215,7 @@ def open_frame(data: bytes, magic: int, path: str) -> Reader | Compressed:
         case 0, 0:
             return reader
         case 0, 1:
-            return Compressed()
+            return Reader(data=_decompress(reader), path=path)
         case version, compression:
             raise InvalidLayoutError(
                 "the key-value database has a format that this version does not know",
@@ -227,6 +223,17 @@ def open_frame(data: bytes, magic: int, path: str) -> Reader | Compressed:
                 expected="format 0 with compression 0 or 1",
                 found=f"format {version} with compression {compression}",
             )
+
+
+def _decompress(reader: Reader) -> bytes:
+    compressed = reader.data[reader.at :]
+    try:
+        declared = zstandard.frame_content_size(compressed)
+        if declared > _MAX_DECODED_BYTES:
+            raise reader.broken(f"a record of {declared} bytes")
+        return zstandard.ZstdDecompressor().decompress(compressed, _MAX_DECODED_BYTES)
+    except zstandard.ZstdError as error:
+        raise reader.broken("a record that cannot be decompressed") from error
 
 
 def encode_files(files: Sequence[tuple[bytes, bytes]]) -> bytes:

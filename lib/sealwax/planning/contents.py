@@ -14,7 +14,7 @@ from returns.result import Failure, Result, Success
 from sealwax.arrays import dtypes
 from sealwax.arrays.leafforms import empty_array
 from sealwax.arrays.leafkinds import LeafKind
-from sealwax.arrays.zarr import Codec, ZarrFormat, parse_zarr2, parse_zarr3
+from sealwax.arrays.zarr import Codec, Tail, ZarrFormat, parse_zarr2, parse_zarr3
 from sealwax.errors import CorruptionError, InternalError, SealwaxError
 from sealwax.layouts import manifest, orbax
 from sealwax.leaf_handlers import LeafHandler
@@ -40,11 +40,26 @@ class Native(NamedTuple):
 
 
 class Foreign(NamedTuple):
-    """An array that only TensorStore's driver of this name is sure to read; its place there."""
+    """An array that only TensorStore's driver of this name is sure to read; its place there.
+
+    Attributes:
+      driver: Name of the driver.
+      key: Where the array lies in the store.
+      checksummed: Whether its chunks carry a checksum.
+      codec: How a chunk is encoded, if it can be decoded as it is read.
+      indexed: Whether the index of a shard follows each chunk then.
+    """
 
     driver: str
     key: str
     checksummed: bool = False
+    codec: Codec | None = None
+    indexed: bool = False
+
+    @property
+    def format(self) -> ZarrFormat:
+        """The version of Zarr."""
+        return ZarrFormat.V3 if self.driver == "zarr3" else ZarrFormat.V2
 
 
 class StoredArray(NamedTuple):
@@ -315,17 +330,27 @@ def _from_entry(entry: Entry, files: OrbaxFiles) -> StoredLeaf | SealwaxError:
     except SealwaxError as error:
         return error
     impl = files.key_impls.get(name)
-    problem = wrong_keys(impl, zarr.shape, zarr.dtype)
+    # The order of bytes in the store is the driver's concern: what it gives has that of the host.
+    dtype = zarr.dtype if zarr.dtype.isnative else zarr.dtype.newbyteorder("=")
+    problem = wrong_keys(impl, zarr.shape, dtype)
     if problem is not None:
         return problem
+    known = (
+        zarr.tail is not Tail.CHECKSUM
+        and dtypes.storage_dtype(dtype).whole
+        and len(zarr.chunk_shape) == len(zarr.shape)
+        and min(zarr.chunk_shape, default=1) > 0
+    )
     array = StoredArray(
         shape=zarr.shape,
-        dtype=zarr.dtype,
+        dtype=dtype,
         chunk_shape=zarr.chunk_shape,
         place=Foreign(
             driver="zarr3" if zarr.format is ZarrFormat.V3 else "zarr",
             key=name,
             checksummed=zarr.checksummed,
+            codec=zarr.codec if known else None,
+            indexed=zarr.tail is Tail.INDEX,
         ),
         key_impl=impl,
         sharding=files.shardings.get(name),

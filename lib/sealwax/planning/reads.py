@@ -11,13 +11,14 @@ import numpy as np
 
 from sealwax.arrays.chunks import overlaps
 from sealwax.arrays.regions import Region
-from sealwax.arrays.zarr import Codec
-from sealwax.effects import Allocate, Buffer, Fetch, ReadBatch, ReadRegions
+from sealwax.arrays.zarr import Codec, chunk_key
+from sealwax.effects import Allocate, Buffer, ChunkStream, Fetch, ReadBatch, ReadRegions
 from sealwax.options import Options
 from sealwax.planning.builder import Builder, result
 from sealwax.planning.contents import Contents, Foreign, Native, StoredArray
 
 _READ_BYTES = 16 << 20
+_STREAM_BYTES = 1 << 20
 
 
 class Read(NamedTuple):
@@ -176,6 +177,16 @@ def _cut(fetches: Iterator[Fetch], most: int) -> Iterator[list[Fetch]]:
         yield batch
 
 
+class _Box(NamedTuple):
+    """A box of a foreign array, and the number of the read that it belongs to."""
+
+    number: int
+    place: Foreign
+    region: Region
+    nbytes: int
+    stream: ChunkStream | None = None
+
+
 def _add_foreign(
     build: Builder,
     options: Options,
@@ -183,39 +194,67 @@ def _add_foreign(
     reads: Sequence[Read],
     allocated: int,
 ) -> Iterator[int]:
-    for driver, chosen in _groups(reads, options.memory.read_concurrent_bytes):
-        boxes = [reads[number] for number, _ in chosen]
-        nbytes = sum(map(_size, boxes))
+    most = options.memory.read_concurrent_bytes
+    piece = min(_READ_BYTES, most or _READ_BYTES)
+    boxes = list(_boxes(reads))
+    whole = [box for box in boxes if box.stream is None]
+    streamed = [box for box in boxes if box.stream is not None]
+    # The driver has threads of its own; chunks that are decoded here are spread over ours.
+    for group in (*_groups(whole, most), *_groups(streamed, piece)):
+        nbytes = sum([box.nbytes for box in group])
         effect = ReadRegions(
             directory=contents.directory,
             database=contents.database,
-            driver=driver,
-            leaves=tuple([key for _, key in chosen]),
-            regions=tuple([read.region.slices for read in boxes]),
-            targets=tuple([number for number, _ in chosen]),
+            driver=group[0].place.driver,
+            leaves=tuple([box.place.key for box in group]),
+            regions=tuple([box.region.slices for box in group]),
+            targets=tuple([box.number for box in group]),
             buffers=result(allocated),
             fill_missing=not options.array.loading.raise_array_data_missing_error,
             nbytes=nbytes,
-            piece=min(_READ_BYTES, options.memory.read_concurrent_bytes or _READ_BYTES),
+            piece=piece,
+            streams=tuple([box.stream for box in group if box.stream is not None]),
         )
         yield build.add(effect, reads=nbytes)
 
 
-def _groups(reads: Sequence[Read], most: int | None) -> Iterator[tuple[str, list[tuple[int, str]]]]:
-    """Foreign reads that go together: their driver, their numbers, and where each array lies."""
-    groups: dict[str, list[tuple[int, str]]] = {}
-    sizes: dict[str, int] = {}
+def _boxes(reads: Iterable[Read]) -> Iterator[_Box]:
+    """Foreign reads, cut into chunks where these are large and can be decoded as they are read."""
     for number, read in enumerate(reads):
-        place = read.array.place
-        if not isinstance(place, Foreign) or 0 in read.region.shape:
+        array, region = read.array, read.region
+        place, size = array.place, array.dtype.itemsize
+        if not isinstance(place, Foreign) or 0 in region.shape:
             continue
-        driver, size = place.driver, _size(read)
-        if most is not None and driver in groups and sizes[driver] + size > most:
-            yield driver, groups.pop(driver)
-        groups.setdefault(driver, []).append((number, place.key))
-        sizes[driver] = size + (sizes[driver] if len(groups[driver]) > 1 else 0)
-    yield from groups.items()
+        if place.codec is None or math.prod(array.chunk_shape) * size < _STREAM_BYTES:
+            yield _Box(number, place, region, region.size * size)
+            continue
+        for part in overlaps(region, array.chunk_shape):
+            start = tuple([a + b for a, b in zip(region.start, part.target.start, strict=True)])
+            yield _Box(
+                number,
+                place,
+                Region(start=start, shape=part.target.shape),
+                part.target.size * size,
+                ChunkStream(
+                    key=chunk_key(place.key, part.index, place.format),
+                    shape=array.chunk_shape,
+                    source=part.source.slices,
+                    into=part.target.slices,
+                    compressed=place.codec is Codec.ZSTD,
+                    indexed=place.indexed,
+                ),
+            )
 
 
-def _size(read: Read) -> int:
-    return math.prod(read.region.shape) * read.array.dtype.itemsize
+def _groups(boxes: Sequence[_Box], most: int | None) -> Iterator[list[_Box]]:
+    """Boxes that go together: of one driver, and of so many bytes unless one has more."""
+    groups: dict[str, list[_Box]] = {}
+    sizes: dict[str, int] = {}
+    for box in boxes:
+        driver = box.place.driver
+        if most is not None and driver in groups and sizes[driver] + box.nbytes > most:
+            yield groups.pop(driver)
+            sizes[driver] = 0
+        groups.setdefault(driver, []).append(box)
+        sizes[driver] = sizes.get(driver, 0) + box.nbytes
+    yield from groups.values()

@@ -35,6 +35,14 @@ class Readable(Protocol):
         """Fills buffers, or the first bytes of them, and tells how many bytes that were."""
         ...
 
+    def take(self, nbytes: int, offset: int) -> bytes:
+        """At most so many bytes; none at the end."""
+        ...
+
+    def size(self) -> int:
+        """How many bytes it has."""
+        ...
+
     def close(self) -> None:
         """Ends the reading."""
         ...
@@ -77,6 +85,12 @@ class _LocalFile:
 
     def read(self, parts: list[memoryview], offset: int) -> int:
         return os.preadv(self._descriptor, parts, offset)
+
+    def take(self, nbytes: int, offset: int) -> bytes:
+        return os.pread(self._descriptor, nbytes, offset)
+
+    def size(self) -> int:
+        return os.fstat(self._descriptor).st_size
 
     def sync(self) -> None:
         files.sync(self._descriptor)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import tensorstore
@@ -22,6 +22,8 @@ from sealwax.effects import (
     StoredBoxes,
 )
 from sealwax.errors import CorruptionError
+from sealwax.runtime.streams import read_chunk
+from sealwax.runtime.values import Values
 
 ts: Any = tensorstore  # Half of its own types are unknown to a strict checker.
 _NODE_CACHE_BYTES = 100_000_000
@@ -52,25 +54,47 @@ def read_entries(effect: ReadEntries, held: Held | None = None) -> tuple[bytes |
     return tuple(r.value if r.state == "value" else None for r in results)
 
 
-def read_regions(effect: ReadRegions, held: Held | None = None) -> None:
+def read_regions(
+    effect: ReadRegions,
+    values: Values,
+    held: Callable[[], Held | None] = lambda: None,
+) -> None:
     """Reads regions of arrays into buffers.
+
+    Args:
+      effect: What is read.
+      values: Where chunks lie that are decoded as they are read.
+      held: Gives the files of the directory, where they are in memory.
 
     Raises:
       CorruptionError: Data is missing, cut short or fails its checksum.
     """
-    files, context = location(effect.directory, held)
     buffers: Sequence[Any] = effect.buffers  # pyright: ignore[reportAssignmentType]
-    opened = [ts.open(_spec(effect, leaf, files), context=context) for leaf in effect.leaves]
-    arrays: list[Any] = []
-    for leaf, future in zip(effect.leaves, opened, strict=True):
-        arrays.append(_checked(future, leaf, effect))
+    into = [buffers[target] for target in effect.targets]
+    if effect.streams:
+        pairs = zip(into, effect.streams, strict=True)
+        into = [buffer[(*stream.into, ...)] for buffer, stream in pairs]
+    wanted = list(zip(effect.leaves, effect.regions, into, strict=True))
+    if effect.streams:
+        pairs = zip(wanted, effect.streams, strict=True)
+        wanted = [part for part, stream in pairs if not read_chunk(values, effect, stream, part[2])]
+    if wanted:
+        _read_by_driver(wanted, effect, held())
+
+
+def _read_by_driver(
+    wanted: list[tuple[str, tuple[slice, ...], Any]], effect: ReadRegions, held: Held | None
+) -> None:
+    files, context = location(effect.directory, held)
+    opened = [ts.open(_spec(effect, leaf, files), context=context) for leaf, _, _ in wanted]
+    arrays = [
+        _checked(future, leaf, effect) for future, (leaf, _, _) in zip(opened, wanted, strict=True)
+    ]
     under_way: collections.deque[tuple[int, str, Any]] = collections.deque()
     total = 0
-    for leaf, array, region, target in zip(
-        effect.leaves, arrays, effect.regions, effect.targets, strict=True
-    ):
+    for array, (leaf, region, buffer) in zip(arrays, wanted, strict=True):
         for box, part in _pieces(array, region, effect.piece):
-            into = buffers[target][part]
+            into = buffer[part]
             while under_way and total + into.nbytes > effect.piece:
                 total -= _finish(under_way, effect)
             # Carried dtypes are stored as the unsigned integers that stand for them.

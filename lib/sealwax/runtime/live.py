@@ -25,6 +25,7 @@ from sealwax.runtime import (
 )
 from sealwax.runtime.handling import Handling
 from sealwax.runtime.threads import in_thread, waiting
+from sealwax.runtime.values import Values
 
 _T = TypeVar("_T")
 _Looking: TypeAlias = (
@@ -42,6 +43,7 @@ class Live:
         self._leases = leases.Leases()
         self._threads = anyio.CapacityLimiter(_THREADS)
         self._handling = Handling(options)
+        self._values = Values()
 
     def close(self) -> None:
         """Gives up what the operation had in use."""
@@ -175,7 +177,7 @@ class Live:
             case e.ReadBatch():
                 return await self._sized(datafiles.read_batch, effect)
             case e.ReadRegions():
-                return await self._blocking(foreign.read_regions, effect)
+                return await self._blocking(foreign.read_regions, effect, self._values)
             case e.CheckExtents():
                 return await self._blocking(checking.check_extents, effect)
             case e.CheckArrays():
