@@ -396,21 +396,21 @@ save {PATH}
  4  write 2 leaves to [tmp]/state/d/00000000 and sync   36 B  2-3
  5  derive the keys of the store                              4
  6  derive the item's files                                   5
- 7  write [tmp]/state/_METADATA and sync                      2 6
- 8  write [tmp]/state/_SEALWAX and sync                       2 6
- 9  write [tmp]/state/d/00000001 and sync                     2 6
-10  write [tmp]/state/manifest.ocdbt and sync                 2 6
-11  sync directory [tmp]/state/d                              1-10
-12  sync directory [tmp]/state                                1-11
-13  derive the digest of the item                             6
-14  tell the time                                             1-13
-15  derive the checkpoint's files                             13-14
-16  write [tmp]/orbax.checkpoint and sync                     15
-17  write [tmp]/_CHECKPOINT_METADATA and sync                 15
-18  write [tmp]/_SEALWAX and sync                             15
-19  write [tmp]/commit_success.txt and sync                   15
-20  sync directory [tmp]                                      0-19
-21  derive that nothing is missing                            5-6
+ 7  derive that nothing is missing                            5-6
+ 8  write [tmp]/state/_METADATA and sync                      2 6-7
+ 9  write [tmp]/state/_SEALWAX and sync                       2 6-7
+10  write [tmp]/state/d/00000001 and sync                     2 6-7
+11  write [tmp]/state/manifest.ocdbt and sync                 2 6-7
+12  sync directory [tmp]/state/d                              1-11
+13  sync directory [tmp]/state                                1-12
+14  derive the digest of the item                             6
+15  tell the time                                             14
+16  derive the checkpoint's files                             14-15
+17  write [tmp]/orbax.checkpoint and sync                     0 16
+18  write [tmp]/_CHECKPOINT_METADATA and sync                 0 16
+19  write [tmp]/_SEALWAX and sync                             0 16
+20  write [tmp]/commit_success.txt and sync                   0 16
+21  sync directory [tmp]                                      0-20
 22  seal: exchange [tmp] and {PATH}                        0-21
 23  sync directory /runs/a                                    22
 24  remove [tmp]                                              23"""

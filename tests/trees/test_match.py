@@ -55,6 +55,16 @@ def test_a_tree_fits_itself(tree):
     assert jax.tree.structure(restored) == jax.tree.structure(tree)
 
 
+@given(TREES, st.randoms(use_true_random=False))
+def test_leaves_are_found_wherever_they_lie_in_the_checkpoint(tree, random):
+    assume(isinstance(flatten(tree), Success))
+    stored = list(entries_of(tree))
+    shuffled = random.sample(stored, len(stored))
+    straight, sought = match(tree, stored).unwrap(), match(tree, shuffled).unwrap()
+    assert straight.sources == sought.sources
+    assert straight.skipped == sought.skipped == ()
+
+
 @given(TREES)
 def test_a_tree_fits_what_orbax_would_make_of_it_and_the_other_way_round(tree):
     assume(isinstance(flatten(tree), Success))

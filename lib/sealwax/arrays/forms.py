@@ -137,6 +137,9 @@ class Source(NamedTuple):
     form: Form
 
 
+_BYTE = np.dtype(np.uint8)
+
+
 def as_bytes(array: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """The bytes of a C-contiguous array, as a flat view."""
-    return array.reshape(-1).view(np.uint8)
+    return array.ravel().view(_BYTE)

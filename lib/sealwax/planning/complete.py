@@ -9,7 +9,7 @@ from sealwax.arrays.zarr import ZarrFormat, parse_zarr2, parse_zarr3
 from sealwax.errors import InternalError
 from sealwax.layouts import orbax
 from sealwax.layouts.ocdbt_decode import decode_manifest, entries
-from sealwax.layouts.ocdbt_format import DataRef, Manifest, Value
+from sealwax.layouts.ocdbt_format import DataRef, Value
 from sealwax.options import ArrayOptions
 from sealwax.planning.inventory import Inventory
 from sealwax.planning.store import Store, zarr_format
@@ -74,8 +74,6 @@ def _describes(data: bytes, form: Form, format: ZarrFormat) -> bool:
 
 def _decode(files: Mapping[str, bytes]) -> dict[bytes, Value]:
     made = decode_manifest(files[orbax.DATABASE])
-    if not isinstance(made, Manifest):
-        raise _unsealed("The database cannot be decoded", "a compressed one")
 
     def read(ref: DataRef) -> bytes:
         return files[ref.path][ref.offset : ref.offset + ref.length]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -47,6 +47,19 @@ class Cutter:
         self._chunk_bytes = chunk_bytes
         self._file_size = saving.ocdbt_target_data_file_size if saving.use_ocdbt else None
         self._forms: dict[Any, Form] = {}
+        # Most arrays are like another, to the very object that is their sharding.
+        self._kind: type | None = None
+        self._same: dict[tuple[Any, ...], tuple[Form, object]] = {}
+
+    def alike(self, value: object) -> Form | None:
+        """The form of a JAX array like one that was cut before; ``None`` for anything else."""
+        if type(value) is not self._kind:
+            return None
+        array: Any = value
+        if array.is_deleted():
+            return None
+        known = self._same.get((array.shape, array.dtype, id(array.sharding)))
+        return None if known is None else known[0]
 
     def cut(self, number: int, leaf: Leaf, kind: LeafKind) -> Source:
         """The data of a leaf and its form.
@@ -57,8 +70,9 @@ class Cutter:
         value: Any = leaf.value
         try:
             if kind is LeafKind.JAX_ARRAY:
-                own = self._choose(number, value) if self._chooses else None
-                return Source(value, self._jax(value, None, own))
+                if self._chooses:
+                    return Source(value, self._jax(value, None, self._choose(number, value)))
+                return Source(value, self._remembered(value))
             if kind is LeafKind.JAX_KEY:
                 return self._keys(value, self._choose(number, value) if self._chooses else None)
             array = host_array(kind, value)
@@ -96,6 +110,14 @@ class Cutter:
             if as_array
             else orbax_value_type(kind, value),
         )
+
+    def _remembered(self, value: Any) -> Form:
+        form = self._jax(value, None, None)
+        if not isinstance(value, HostArray):
+            self._kind, sharding = cast("type[object]", type(value)), value.sharding
+            # What is told apart by identity has to stay.
+            self._same[value.shape, value.dtype, id(sharding)] = form, sharding
+        return form
 
     def _jax(self, value: Any, impl: str | None, own: StorageOptions | None) -> Form:
         key = (value.shape, value.dtype, value.sharding, impl, own)

@@ -152,7 +152,8 @@ class Description:
             if place == len(made):
                 made.append(self._form_row(form, squeezed))
             chunks: list[int] = []
-            for chunk in sorted(store.stored[array], key=_by_place):
+            stored = store.stored[array]
+            for chunk in stored if len(stored) == 1 else sorted(stored, key=_by_place):
                 chunks += (numbers[chunk.file], chunk.offset, chunk.length, chunk.crc32c)
             rows.append(manifest.Row(leaf.name, kind.value, place, chunks))
         item = manifest.Item(

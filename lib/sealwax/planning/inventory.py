@@ -49,7 +49,7 @@ class Inventory:
     def names(self) -> tuple[str, ...]:
         """The names of the arrays."""
         leaves = self.flat.leaves
-        return tuple(leaves[n].name for n, array in enumerate(self.array_of) if array >= 0)
+        return tuple([leaves[n].name for n, array in enumerate(self.array_of) if array >= 0])
 
 
 def take_inventory(
@@ -96,6 +96,12 @@ def _take_inventory(
             kinds.append(LeafKind.EMPTY_NODE)
             array_of.append(-1)
             continue
+        alike = cutter.alike(value)
+        if alike is not None:
+            kinds.append(LeafKind.JAX_ARRAY)
+            array_of.append(len(sources))
+            sources.append(Source(value, alike))
+            continue
         verdict = classify(value)
         if isinstance(verdict, Failure):
             return Failure(verdict.failure().located(leaf=leaf.name))
@@ -117,7 +123,7 @@ def _take_inventory(
             case Placement.INLINE | Placement.STRUCTURE:
                 inline[number] = inline_record(value)
         array_of.append(-1)
-    forms = tuple(source.form for source in sources)
+    forms = tuple([source.form for source in sources])
     numbers = [number for number, array in enumerate(array_of) if array >= 0]
     own_paths = [key_paths[number] for number in numbers] if key_paths else []
     inventory = Inventory(

@@ -121,13 +121,14 @@ def _choose_matched(
     request: LoadRequest, contents: Contents, matching: Matching
 ) -> Result[Chosen, SealwaxError]:
     leaves, rules = by_entry(contents), request.rules
+    aim = targets.aiming(rules)
     found: list[tuple[str, Target]] = []
     failures: list[LeafError] = []
     for wanted in matching.wanted:
         leaf = leaves[id(wanted.entry)]
         try:
             if leaf.parts is None:
-                found.append((leaf.entry.name, targets.target(leaf, wanted.template, rules)))
+                found.append((wanted.name, aim(leaf, wanted.template)))
             else:
                 found += _wanted(leaf, wanted.template, rules)
         except LeafError as error:

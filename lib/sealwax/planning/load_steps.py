@@ -19,7 +19,7 @@ from sealwax.planning.batches import BATCH_BYTES
 from sealwax.planning.builder import Builder, result
 from sealwax.planning.contents import Contents
 from sealwax.planning.pipeline import raised
-from sealwax.planning.placements import spread
+from sealwax.planning.placements import Spread, spread
 from sealwax.planning.reads import Read, add_reads, read_of
 from sealwax.planning.targets import Ready, Rules, Target, ToDevice, ToHost
 from sealwax.trees.structure import PyTree
@@ -134,31 +134,27 @@ def _add_group(
     build: Builder, request: LoadRequest, contents: Contents, group: list[tuple[str, Target]]
 ) -> int:
     reads: list[Read] = []
-    placements: list[Placement] = []
-    hosts: list[ToHost] = []
+    arrays = [(leaf, target) for leaf, target in group if isinstance(target, ToDevice)]
+    placements = _placements(arrays, reads)
+    hosts = [target for _, target in group if isinstance(target, ToHost)]
     for leaf, target in group:
-        match target:
-            case ToDevice():
-                placements.append(_placement(leaf, target, reads))
-            case ToHost():
-                hosts.append(target)
-                reads.append(read_of(leaf, target.array, target.dtype, target.shape))
-            case Ready():
-                pass
+        if isinstance(target, ToHost):
+            reads.append(read_of(leaf, target.array, target.dtype, target.shape))
     loading = request.options.array.loading
     stays = bool(hosts) or _on_host(placements, request)
     filled, buffers = add_reads(build, request.options, contents, reads, stays=stays)
-    made = sum([read.made_bytes for read in reads]) if stays else 0
+    unlike = [read for read in reads if not read.as_stored]
+    made = sum([read.made_bytes for read in unlike]) if stays else 0
     finish = functools.partial(_finish, reads=reads, lossy=loading.casting == "unsafe")
     if hosts:
         as_leaves = functools.partial(_host_leaves, finish, kinds=[host.kind for host in hosts])
         return build.derive("host leaves", as_leaves, result(buffers), after=filled, keeps=made)
     source = result(buffers)
-    if not all(read.as_stored for read in reads):
+    if unlike:
         step = build.derive("dtypes and shapes", finish, source, after=filled, keeps=made)
         source = result(step)
     place = Place(
-        arrays=tuple(placements),
+        arrays=placements,
         buffers=source,
         default_device=request.default_device,
         x64=request.x64,
@@ -181,20 +177,18 @@ def _platform(device: Any) -> str:
     return device if isinstance(device, str) else device.platform
 
 
-def _placement(leaf: str, target: ToDevice, reads: list[Read]) -> Placement:
+def _placements(group: Sequence[tuple[str, ToDevice]], reads: list[Read]) -> tuple[Placement, ...]:
     """Adds one read for each distinct shard, and says which device takes which."""
-    array, dtype, shape, sharding, _ = target
-    if sharding is None:
-        reads.append(read_of(leaf, array, dtype, shape))
-        return Placement(leaf, shape, dtype, None, ((len(reads) - 1, None),), array.key_impl)
-    regions, placed = spread(sharding, shape)
-    first = len(reads)
-    if len(regions) == 1:
-        reads.append(read_of(leaf, array, dtype, shape, regions[0]))
-    else:
-        reads += [read_of(leaf, array, dtype, shape, region) for region in regions]
-    parts = tuple([(first + number, device) for number, device in placed])
-    return Placement(leaf, shape, dtype, sharding, parts, array.key_impl, target.layout)
+    placements: list[Placement] = []
+    known: dict[tuple[int, tuple[int, ...]], Spread] = {}
+    for leaf, (array, dtype, shape, sharding, layout) in group:
+        form = (id(sharding), shape)
+        boxes = known.get(form) or known.setdefault(form, spread(sharding, shape))
+        first = len(reads)
+        reads += [read_of(leaf, array, dtype, shape, region) for region in boxes.regions]
+        parts = tuple([(first + number, device) for number, device in boxes.parts])
+        placements.append(Placement(leaf, shape, dtype, sharding, parts, array.key_impl, layout))
+    return tuple(placements)
 
 
 def _finish(

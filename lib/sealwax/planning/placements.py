@@ -89,7 +89,12 @@ class Spread(NamedTuple):
 
 @functools.lru_cache(maxsize=1024)
 def spread(sharding: Any, shape: tuple[int, ...]) -> Spread:
-    """The boxes of an array of this shape that each device of this process holds."""
+    """The boxes of an array of this shape that each device of this process holds.
+
+    Where there is no sharding, that is all of it, and JAX chooses the device.
+    """
+    if sharding is None:
+        return Spread((Region.whole(shape),), ((0, None),))
     seen: dict[Region, int] = {}
     parts: list[tuple[int, Any]] = []
     for device, index in sharding.addressable_devices_indices_map(shape).items():

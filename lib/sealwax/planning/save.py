@@ -10,15 +10,18 @@ there before is touched until the seal is durable.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from returns.pipeline import flow
 from returns.result import Result, Success
 
 from sealwax.effects import (
+    BeginSave,
     Call,
     Effect,
     Exchange,
+    From,
+    ListDirectory,
     MakeDirectory,
     Now,
     Plan,
@@ -41,7 +44,7 @@ from sealwax.planning.items import Item, Place, Saved, own_token
 from sealwax.planning.moves import host_budget
 from sealwax.planning.pipeline import bind, lift
 from sealwax.planning.requests import SaveRequest, Site, title
-from sealwax.planning.save_checks import check_items, check_path, check_target
+from sealwax.planning.save_checks import check_beside, check_items, check_path, check_target
 from sealwax.settings.lens import to_dict
 
 
@@ -83,12 +86,12 @@ def grow(build: Builder, request: SaveRequest, site: Site, root: str) -> list[Ef
     """
     cleaned = _clean(build, request, site)
     made = _make_root(build, request, site, root, cleaned)
-    saved, content, files = _fill(build, request, site, root, made)
+    told, content, files = _fill(build, request, site, root, made)
     for name in files:
-        _write(build, request, root, content, name)
+        _write(build, request, root, content, name, made)
     if request.durable:
         build.add(SyncDirectory(path=root), after=range(made, len(build.steps)))
-    return _tell(build, request, saved)
+    return told
 
 
 def _plan_in_place(request: SaveRequest, site: Site) -> Plan:
@@ -107,8 +110,7 @@ def _plan_in_place(request: SaveRequest, site: Site) -> Plan:
     taken = build.add(Rename(source=root, target=path), after=(marked,))
     indicator = WriteFile(path=names.join(path, orbax.INDICATOR), content=b"", sync=request.durable)
     begun = build.add(indicator, after=(taken,))
-    saved, content, _ = _fill(build, request, site, path, begun)
-    told = _tell(build, request, saved)
+    told, content, _ = _fill(build, request, site, path, begun)
     described = sync(path, _write(build, request, path, content, manifest.NAME))
     filled = range(begun, described + 1)
     last = sync(path, _write(build, request, path, content, orbax.CHECKPOINT_METADATA, *filled))
@@ -198,15 +200,20 @@ def _add_item(
 
 def _fill(
     build: Builder, request: SaveRequest, site: Site, root: str, made: int
-) -> tuple[list[Saved], int, tuple[str, ...]]:
+) -> tuple[list[Effect], int, tuple[str, ...]]:
     """Adds all items.
 
     Returns:
-      What became of them; the step whose result are the files of the checkpoint; their names.
+      What is to happen when they are sealed; the step whose result are the files of the checkpoint;
+      the names of these.
     """
     begun = len(build.steps)
     saved = [_add_item(build, request, site, root, made, item) for item in request.items]
-    now = build.add(Now(), after=range(begun, len(build.steps)))
+    looked = _look_beside(build, request, root, begun)
+    digests = [each.digests for each in saved]
+    # What is recorded of the items is known long before the disk has all of it.
+    written = [digest.step for digest in digests if isinstance(digest, From)]
+    now = build.add(Now(), after=[*written, *looked] or range(begun, len(build.steps)))
     header = Header(
         path=request.path,
         handlers={item.name: item.typestring for item in request.items},
@@ -215,9 +222,25 @@ def _fill(
         settings=to_dict(request.options),
         manifest=f"{manifest.NAME}_{site.token}" if request.part else manifest.NAME,
     )
-    digests = [each.digests for each in saved]
     content = build.derive("the checkpoint's files", Header.files, header, result(now), *digests)
-    return saved, content, header.names()
+    told = [effect for each in saved for effect in each.after_seal]
+    return told, content, header.names()
+
+
+def _look_beside(build: Builder, request: SaveRequest, root: str, begun: int) -> tuple[int, ...]:
+    """Lets what handlers put beside their own directories be noticed, where there are any.
+
+    Returns:
+      The step after which files of the checkpoint itself may come.
+    """
+    steps = build.steps[begun:]
+    called = {step.item: None for step in steps if isinstance(step.effect, BeginSave)}
+    if not called:
+        return ()
+    listed = build.add(ListDirectory(path=root), after=range(begun, len(build.steps)))
+    known = frozenset(item.name for item in request.items)
+    given = (request.path, known, tuple(called), result(listed))
+    return (build.derive("what lies beside the items", check_beside, *given),)
 
 
 def _write(
@@ -227,14 +250,6 @@ def _write(
         path=names.join(root, name), content=result(content, name), sync=request.durable
     )
     return build.add(file, after=after)
-
-
-def _tell(build: Builder, request: SaveRequest, saved: Sequence[Saved]) -> list[Effect]:
-    """Adds what only the seal waits for, and returns what is to follow it."""
-    for item, each in zip(request.items, saved, strict=True):
-        for effect in each.before_seal:
-            build.within(request.label(item)).add(effect)
-    return [effect for each in saved for effect in each.after_seal]
 
 
 def _seal(build: Builder, request: SaveRequest, root: str, told: Iterable[Effect]) -> int:

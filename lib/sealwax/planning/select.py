@@ -253,7 +253,7 @@ def _put(
         entry = stored.get(leaf.name) if leaf.value is not ... else None
         if entry is not None:
             taken.append(leaf.name)
-            sources.append(Wanted(entry, leaf.value))
+            sources.append(Wanted(entry, leaf.value, leaf.name))
             continue
         sources.append(Kept(leaf.value))
         if leaf.value is not ... and _asked(selection, root, leaf.name, leaf.value):

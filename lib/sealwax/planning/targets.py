@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
@@ -142,6 +143,47 @@ def target(leaf: StoredLeaf, wanted: Any, rules: Rules) -> Target:
             found=type(wanted).__name__,
         )
     return _for_array(leaf, wanted, rules)
+
+
+def aiming(rules: Rules) -> Callable[[StoredLeaf, Any], Target]:
+    """``target`` for many leaves: what was decided for one serves those that are like it.
+
+    Shardings are told apart by identity, so the template has to outlive the function.
+    """
+    known: dict[tuple[object, ...], tuple[Any, ...]] = {}
+
+    def aim(leaf: StoredLeaf, wanted: Any) -> Target:
+        array = leaf.array
+        if (
+            array is None
+            or leaf.damage is not None
+            or not _has_form(cast("type[object]", type(wanted)))
+        ):
+            return target(leaf, wanted, rules)
+        form = (
+            *(wanted.shape, wanted.dtype, id(wanted.sharding)),
+            *(getattr(wanted, "committed", True), id(getattr(wanted, "_dll", None))),
+            *(array.shape, array.dtype, array.key_impl),
+        )
+        found = known.get(form)
+        if found is not None:
+            return ToDevice(array, *found)
+        made = target(leaf, wanted, rules)
+        if isinstance(made, ToDevice) and made.array is array:
+            known[form] = made[1:]
+        return made
+
+    return aim
+
+
+@functools.lru_cache(maxsize=256)
+def _has_form(kind: type) -> bool:
+    """Whether a template's leaf of this type is an array of JAX, or stands for one."""
+    import jax as _jax
+
+    jax: Any = _jax
+    concrete = issubclass(kind, jax.Array) and not issubclass(kind, jax.core.Tracer)
+    return concrete or kind is jax.ShapeDtypeStruct
 
 
 @functools.lru_cache(maxsize=256)

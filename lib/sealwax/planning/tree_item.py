@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from returns.result import Result
 
 from sealwax.checkpointables.typestrings import PYTREE
-from sealwax.effects import Derive, Effect, SyncTree, WriteFiles
+from sealwax.effects import SyncTree, WriteFiles
 from sealwax.errors import SealwaxError
 from sealwax.layouts import manifest
-from sealwax.options import Options
+from sealwax.options import ArrayOptions, Options
 from sealwax.planning.builder import Builder, result
 from sealwax.planning.complete import check
 from sealwax.planning.describe import Description
@@ -68,8 +68,9 @@ class TreeItem:
         content = build.derive(
             "the item's files", Description.item_files, description, result(store)
         )
+        checked = self._check(build, saving, result(store), result(content), place=place)
         for name in description.item_names():
-            place.write(build, name, result(content, name), after=made)
+            place.write(build, name, result(content, name), after=(*made, *checked))
         before = tuple(range(first, len(build.steps)))
         if saving.use_ocdbt:
             place.sync(build, inner, after=before)
@@ -77,12 +78,19 @@ class TreeItem:
             build.add(SyncTree(path=place.directory), after=before)
         own = place.manifest
         digests = build.derive("the digest of the item", _digests, own, result(content, own))
-        last: tuple[Effect, ...] = ()
-        if saving.enable_post_merge_validation:
-            found = (result(store), result(content))
-            inputs = (stock, saving, *found, place.database)
-            last = (Derive(name="that nothing is missing", function=check, inputs=inputs),)
-        return Saved(result(digests), before_seal=last, after_seal=moved.after_seal)
+        return Saved(result(digests), after_seal=moved.after_seal)
+
+    def _check(
+        self, build: Builder, saving: ArrayOptions.Saving, *found: object, place: Place
+    ) -> tuple[int, ...]:
+        """Adds the check of what is to be written, where the settings ask for it.
+
+        It comes first, since the threads that write would wait for the interpreter meanwhile.
+        """
+        if not saving.enable_post_merge_validation:
+            return ()
+        inputs = (self.inventory, saving, *found, place.database)
+        return (build.derive("that nothing is missing", check, *inputs),)
 
 
 def _digests(name: str, item: bytes) -> Mapping[str, manifest.Digest]:

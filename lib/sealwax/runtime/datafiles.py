@@ -10,7 +10,7 @@ import numpy as np
 
 from sealwax.arrays.forms import Form, as_bytes
 from sealwax.arrays.zarr import ZarrFormat
-from sealwax.checksum import crc32c
+from sealwax.checksum import crc32c_flat
 from sealwax.effects import Allocate, Fetch, ReadBatch, Stored, WriteBatch, WriteChunks
 from sealwax.errors import CorruptionError
 from sealwax.runtime.codecs import compress, decompress
@@ -69,7 +69,7 @@ def encoded(effect: WriteBatch | WriteChunks) -> Iterator[Encoded]:
             payload = buffer if last - first == 1 else buffer[place * size : (place + 1) * size]
             if squeeze:
                 payload = compress(payload)
-            crc = crc32c(payload)
+            crc = crc32c_flat(payload)
             trailer = crc.to_bytes(4, "little")[:trailing]
             yield leaf, form.chunks[shard][number].index, payload, trailer, crc
 
@@ -104,24 +104,28 @@ class _Appender:
 def allocate(effect: Allocate) -> list[_Array]:
     """Makes uninitialised buffers, aligned so that a CPU device can take them as they are.
 
-    A large one is memory of its own; small ones share blocks of 1 MiB, which are there as long as
-    any of those is.
+    A large one is memory of its own; small ones that are alike share blocks of 1 MiB, which are
+    there as long as any of those is.
     """
-    sizes = [math.prod(shape) * dtype.itemsize for _, shape, dtype in effect.buffers]
-    rest = sum([-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes if size <= _SMALL_BYTES])
-    made: list[_Array] = []
-    block, used = _aligned(0), 0
-    for size, (_, shape, dtype) in zip(sizes, effect.buffers, strict=True):
-        if size > _SMALL_BYTES:
-            made.append(_aligned(size).view(dtype).reshape(shape))
-            continue
-        padded = -(-size // _ALIGNMENT) * _ALIGNMENT
-        if used + padded > block.size:
-            block, used = _aligned(min(rest, _FEW_BYTES)), 0
-        made.append(block[used : used + size].view(dtype).reshape(shape))
-        used += padded
-        rest -= padded
+    made: list[Any] = [None] * len(effect.buffers)
+    alike: dict[tuple[tuple[int, ...], np.dtype[Any]], list[int]] = {}
+    for number, (_, shape, dtype) in enumerate(effect.buffers):
+        alike.setdefault((shape, dtype), []).append(number)
+    for (shape, dtype), numbers in alike.items():
+        for number, buffer in zip(numbers, _buffers(shape, dtype, len(numbers)), strict=True):
+            made[number] = buffer
     return made
+
+
+def _buffers(shape: tuple[int, ...], dtype: np.dtype[Any], count: int) -> Iterator[_Array]:
+    size = math.prod(shape) * dtype.itemsize
+    padded = max(-(-size // _ALIGNMENT), 1) * _ALIGNMENT
+    together = max(_FEW_BYTES // padded, 1) if size <= _SMALL_BYTES else 1
+    for start in range(0, count, together):
+        rows = min(together, count - start)
+        block = _aligned(rows * padded).reshape(rows, padded)[:, :size].view(dtype)
+        # What is taken out of a vector is no array, so those without axes are reshaped one by one.
+        yield from block.reshape(rows, *shape) if shape else [row.reshape(()) for row in block]
 
 
 def _aligned(size: int) -> _Array:
@@ -204,7 +208,7 @@ def _fetch_run(
         return False
     if not effect.verify:
         return True
-    found = [crc32c(payload) for payload in payloads]
+    found = [crc32c_flat(payload) for payload in payloads]
     expected = [fetch.crc32c for fetch in run]
     stored = b"".join([crc.to_bytes(size, "little") for crc in expected]) if size else b""
     return found == expected and bytes(trailers) == stored
@@ -228,7 +232,7 @@ def _fetch(fetch: Fetch, buffer: _Array, file: Readable, effect: ReadBatch) -> N
         payload = np.empty(fetch.length - fetch.trailer, np.uint8)
     _read_exactly(file, [memoryview(cast(Any, payload)), memoryview(trailer)], fetch, effect)
     if effect.verify:
-        _check(crc32c(payload), trailer, effect, fetch)
+        _check(crc32c_flat(payload), trailer, effect, fetch)
     if direct:
         return
     size = math.prod(fetch.chunk_shape) * buffer.dtype.itemsize

@@ -33,39 +33,46 @@ def place(effect: Place) -> list[Any]:
 
 def _place(effect: Place) -> list[Any]:
     buffers: Buffers = effect.buffers  # pyright: ignore[reportAssignmentType]
-    arrays, forms = effect.arrays, _forms(effect.arrays, buffers)
-    firsts: dict[object, int] = {}
-    for number, form in enumerate(forms):
-        firsts.setdefault(form, number)
-    chosen = list(firsts.values())
-    made = dict(zip(chosen, _put([arrays[n] for n in chosen], buffers), strict=True))
-    makers: dict[object, Any] = {}
-    for number, (array, form) in enumerate(zip(arrays, forms, strict=True)):
-        if number in made:
-            continue
-        make = makers.get(form)
-        if make is None:
-            devices = None if array.sharding is None else [device for _, device in array.parts]
-            make = makers[form] = like(made[firsts[form]], devices)
-        made[number] = make([buffers[part] for part, _ in array.parts])
-    return [_finish(array, made[number]) for number, array in enumerate(arrays)]
+    arrays = effect.arrays
+    alike = _alike(arrays, buffers)
+    firsts = [numbers[0] for numbers in alike]
+    made: list[Any] = [None] * len(arrays)
+    for (first, *others), value in zip(
+        alike, _put([arrays[first] for first in firsts], buffers), strict=True
+    ):
+        made[first] = value
+        if others:
+            sharded = arrays[first].sharding is not None
+            make = like(value, [d for _, d in arrays[first].parts] if sharded else None)
+            for number in others:
+                made[number] = make([buffers[part] for part, _ in arrays[number].parts])
+    return [
+        value if array.key_impl is None and array.layout is None else _finish(array, value)
+        for array, value in zip(arrays, made, strict=True)
+    ]
 
 
-def _forms(arrays: Sequence[Placement], buffers: Buffers) -> list[object]:
-    """What each array has in common with those that it can be made like; a number if none."""
-    alike: dict[object, bool] = {}
-    forms: list[object] = []
-    for number, array in enumerate(arrays):
-        if array.layout is not None or not array.parts or not available():
-            forms.append(number)
-            continue
-        form = (array.shape, array.dtype, array.sharding, buffers[array.parts[0][0]].dtype)
-        if form not in alike:
-            # JAX may narrow what it is given, and only it knows when.
-            narrowed = jax.dtypes.canonicalize_dtype(array.dtype) != form[-1]
-            alike[form] = not narrowed and (array.sharding is None or _in_default_memory(array))
-        forms.append(form if alike[form] else number)
-    return forms
+def _alike(arrays: Sequence[Placement], buffers: Buffers) -> list[list[int]]:
+    """The numbers of the arrays, those together that can be made like the first of them."""
+    if not available():
+        return [[number] for number in range(len(arrays))]
+    groups: dict[object, list[int]] = {}
+    for number, (_, shape, dtype, sharding, parts, _, layout) in enumerate(arrays):
+        form: object = number
+        if parts and layout is None:
+            form = (shape, dtype, id(sharding), buffers[parts[0][0]].dtype)
+        groups.setdefault(form, []).append(number)
+    found: list[list[int]] = []
+    for numbers in groups.values():
+        same = len(numbers) > 1 and _can_be_alike(arrays[numbers[0]], buffers)
+        found += [numbers] if same else [[number] for number in numbers]
+    return found
+
+
+def _can_be_alike(array: Placement, buffers: Buffers) -> bool:
+    # JAX may narrow what it is given, and only it knows when.
+    narrowed = jax.dtypes.canonicalize_dtype(array.dtype) != buffers[array.parts[0][0]].dtype
+    return not narrowed and (array.sharding is None or _in_default_memory(array))
 
 
 def _put(arrays: Sequence[Placement], buffers: Buffers) -> list[Any]:

@@ -32,7 +32,21 @@ def stage(effect: Stage) -> list[Buffer]:
     with garbage.paused():
         for slab in effect.slabs:
             _check_there(sources[slab.leaf].value, effect, slab.leaf)
-        return [_bring_named(sources, slab, effect) for slab in effect.slabs]
+        found: list[Buffer] = []
+        for slab in effect.slabs:
+            view = _view(sources[slab.leaf], slab)
+            found.append(_bring_named(sources, slab, effect) if view is None else view)
+        return found
+
+
+def _view(source: Source, slab: Slab) -> Buffer | None:
+    """The bytes of a whole JAX array, where they lie in host memory as they will be stored."""
+    value, form = source
+    if isinstance(value, np.ndarray) or not form.plain or slab[3] - slab[2] != form.chunk_count:
+        return None
+    array = np.asarray(value)
+    there = array.dtype == form.storage.dtype and array.flags.c_contiguous
+    return as_bytes(array) if there else None
 
 
 def _bring_named(sources: Sequence[Source], slab: Slab, effect: Stage) -> Buffer:
@@ -65,10 +79,6 @@ def bring(source: Source, slab: Slab, copy: bool) -> Buffer:
     """The bytes of one slab, as a read-only buffer that the caller cannot change if ``copy``."""
     value, form = source
     owned = isinstance(value, np.ndarray)
-    if form.plain and not owned and slab.last - slab.first == form.chunk_count:
-        array = np.asarray(value)
-        if array.flags.c_contiguous and array.dtype == form.storage.dtype:
-            return as_bytes(array)
     data = _shard(value, form, slab.shard)
     if form.on_host and form.rows:
         array = np.asarray(data)

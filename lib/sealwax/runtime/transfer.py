@@ -35,7 +35,7 @@ def like(
     put: Any = _batched_put()
     where = list(first.devices()) if devices is None else list(devices)
     aval, sharding, committed = first.aval, first.sharding, first.committed
-    return lambda buffers: put(aval, sharding, buffers, where, committed=committed)
+    return lambda buffers: put(aval, sharding, buffers, where, committed)
 
 
 def available() -> bool:
@@ -47,10 +47,10 @@ def available() -> bool:
 def _batched_put() -> Callable[..., Any] | None:
     """JAX's own function, if it does here what it is used for."""
     try:
-        put: Any = importlib.import_module("jax._src.interpreters.pxla").batched_device_put
+        put: Any = importlib.import_module("jax._src.lib").xla_client.batched_device_put
         first = jax.device_put(np.zeros(3, np.float32))
         other = np.arange(3, dtype=np.float32)
-        made = put(first.aval, first.sharding, [other], list(first.devices()), committed=False)
+        made = put(first.aval, first.sharding, [other], list(first.devices()), False)
         same = (made.aval, made.sharding, made.committed) == (first.aval, first.sharding, False)
         return put if same and np.array_equal(made, other) else None
     except Exception:  # Whatever a later JAX makes of it: the public functions remain.

@@ -42,15 +42,12 @@ class Wanted(NamedTuple):
     Attributes:
       entry: What is stored.
       template: The template's leaf, which says how to restore it.
+      name: Name of the leaf in the store.
     """
 
     entry: Entry
     template: object
-
-    @property
-    def name(self) -> str:
-        """Name of the leaf in the store."""
-        return self.entry.name
+    name: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -110,9 +107,13 @@ def match(
     Returns:
       What to read for each leaf; a ``TreeMismatchError`` that lists every difference.
     """
-    flat, grown = flatten(template), grow(stored)
+    flat = flatten(template)
     if isinstance(flat, Failure):
         return flat
+    sources = _one_by_one(flat.unwrap().leaves, stored)
+    if sources is not None:
+        return Success(_matching(template, sources, stored))
+    grown = grow(stored)
     if isinstance(grown, Failure):
         return grown
     walk = _Walk(flat.unwrap(), stored)
@@ -123,17 +124,35 @@ def match(
         wanted = [source for source in walk.sources if isinstance(source, Wanted)]
         different = walk.different + (check(wanted) if check is not None else [])
         return Failure(difference(walk.missing, surplus, different, near=unused))
-    return Success(
-        Matching(
-            treedef=treedef(template),
-            sources=tuple(walk.sources),
-            skipped=_not_read(walk.sources, stored),
-        )
+    return Success(_matching(template, walk.sources, stored))
+
+
+def _one_by_one(leaves: Sequence[Leaf], stored: Sequence[Entry]) -> list[Source] | None:
+    """The sources where both have the same paths in the same order, as they mostly have."""
+    if [path for path, _, _ in leaves] != [entry.path for entry in stored]:
+        return None
+    sources: list[Source] = []
+    for (_, name, value), entry in zip(leaves, stored, strict=True):
+        empty = entry.empty is not None
+        if value is ...:
+            sources.append(Kept(...))
+        elif isinstance(value, EmptyKind) is not empty:
+            return None
+        elif not empty:
+            sources.append(Wanted(entry, value, name))
+    return sources
+
+
+def _matching(template: PyTree, sources: list[Source], stored: Sequence[Entry]) -> Matching:
+    return Matching(
+        treedef=treedef(template), sources=tuple(sources), skipped=_not_read(sources, stored)
     )
 
 
 def _not_read(sources: list[Source], stored: Sequence[Entry]) -> tuple[str, ...]:
     read = {id(source.entry) for source in sources if isinstance(source, Wanted)}
+    if len(read) == len(stored):
+        return ()
     return tuple([e.name for e in stored if e.empty is None and id(e) not in read])
 
 
@@ -222,7 +241,7 @@ class _Walk:
         elif isinstance(found, Twig) or self._stored[found].empty is not None:
             self._note(leaf.name, f"a leaf ({_kind(leaf.value)})", found)
         else:
-            self.sources.append(Wanted(self._stored[found], leaf.value))
+            self.sources.append(Wanted(self._stored[found], leaf.value, leaf.name))
 
     def _empty(self, leaf: Leaf, wanted: Branch, found: Grown, path: tuple[str, ...]) -> None:
         if isinstance(found, Twig):

@@ -53,21 +53,28 @@ def to_entries(entries: Iterable[Entry]) -> dict[str, object]:
     >>> list(to_entries([Entry((Key("w", KeyKind.MAPPING),), "scalar")]))
     ["('w',)"]
     """
-    steps: dict[Key, dict[str, object]] = {}
     values: dict[_About, dict[str, object]] = {}
     records: dict[str, object] = {}
+    # Neighbours mostly lie in one container, and what leads there is the same for all of them.
+    container: Path = ()
+    above: list[dict[str, object]] = []
+    label = ""
     for path, value_type, skip, write_shape in entries:
-        keys: list[dict[str, object]] = []
-        for key in path:
-            step = steps.get(key)
-            if step is None:
-                step = steps[key] = {"key": key[0], "key_type": key[1].value}
-            keys.append(step)
+        if path[:-1] != container:
+            container = path[:-1]
+            above = [{"key": text, "key_type": int(kind)} for text, kind in container]
+            label = "".join([f"{text!r}, " for text, _ in container])
         about = value_type, skip, write_shape
         value = values.get(about)
         if value is None:
             value = values[about] = _value_metadata(*about)
-        records[entry_key(path)] = {"key_metadata": keys, "value_metadata": value}
+        if not path:
+            records[entry_key(path)] = {"key_metadata": [], "value_metadata": value}
+            continue
+        text, kind = path[-1]
+        keys = [*above, {"key": text, "key_type": int(kind)}]
+        key = f"({label}{text!r})" if label else f"({text!r},)"
+        records[key] = {"key_metadata": keys, "value_metadata": value}
     return records
 
 
