@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import concurrent.futures
 import contextvars
 import functools
 import itertools
@@ -217,6 +218,11 @@ class TestWhatCannotBeAdded:
         assert sorted(map(str, tmp_path.rglob("*"))) == before
         partial.finalize(path)
         ocp.load(path)
+
+    def test_the_root_is_called_so(self, tmp_path: Path) -> None:
+        partial.save(tmp_path / "c", 7)
+        with pytest.raises(PartialSaveReplacementError, match=r"already \(the root, path"):
+            partial.save(tmp_path / "c", 8)
 
     def test_two_keys_of_one_name(self, tmp_path: Path) -> None:
         partial.save(tmp_path / "c", {"a.b": 1})
@@ -461,6 +467,56 @@ class TestAtOnce:
             response.result()
             ended.join()
         assert ocp.load(path) == {"a": 1, "b": 2}
+
+    def test_of_several_who_finalize_one_does_it_and_the_others_are_told(
+        self, tmp_path: Path
+    ) -> None:
+        path, count = tmp_path / "c", 4
+        partial.save(path, {"a": 1})
+        together = threading.Barrier(count)
+
+        def end() -> BaseException | None:
+            together.wait()
+            return failure(lambda: partial.finalize(path))
+
+        with concurrent.futures.ThreadPoolExecutor(count) as pool:
+            told = [each.result() for each in [pool.submit(end) for _ in range(count)]]
+        assert told.count(None) == 1
+        for error in told:
+            if error is not None:
+                assert isinstance(error, CheckpointExistsError), error
+                assert "was finalized already" in str(error)
+        assert ocp.load(path) == {"a": 1}
+        with pytest.raises(CheckpointExistsError, match="was finalized already"):
+            partial.finalize(path)
+
+    def test_who_waited_for_a_part_that_somebody_else_put_in_is_told_that(
+        self, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "c"
+        partial.save(path, {"a": 1})
+        with gate(ocp.effects.Hold) as part:
+            response = partial.save_async(path, {"b": 2})
+            part.arrived.wait()
+            with gate(ocp.effects.Hold) as end:
+                found: list[BaseException | None] = []
+                call = functools.partial(failure, functools.partial(partial.finalize, path))
+                copied = contextvars.copy_context()
+                thread = threading.Thread(target=copied.run, args=(lambda: found.append(call()),))
+                thread.start()
+                end.arrived.wait()
+                part.open()
+                response.result()
+                contextvars.Context().run(partial.finalize, path)
+                end.open()
+                thread.join()
+        assert "was finalized already" in str(found[0]), found
+        assert ocp.load(path) == {"a": 1, "b": 2}
+
+    def test_what_was_not_saved_in_parts_is_not_called_finalized(self, tmp_path: Path) -> None:
+        ocp.save(tmp_path / "c", {"a": 1})
+        with pytest.raises(CheckpointExistsError, match="was not saved in parts"):
+            partial.finalize(tmp_path / "c")
 
     def test_finalize_tells_when_one_of_those_failed(self, tmp_path: Path) -> None:
         path = tmp_path / "c"

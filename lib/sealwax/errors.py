@@ -14,7 +14,8 @@
     │   ├── UnregisteredLeafError    also TypeError and ValueError
     │   ├── NameCollisionError       also ValueError
     │   ├── LeafRangeError           also ValueError
-    │   └── LeafMismatchError        also ValueError; lists several in ``different``
+    │   ├── LeafMismatchError        also ValueError; lists several in ``different``
+    │   └── ReplicaError             also ValueError
     ├── TreeMismatchError            also ValueError
     ├── HandlerError                 a checkpointable and its handler do not get on
     │   ├── NoEntryError             also KeyError
@@ -45,6 +46,8 @@
     ├── DeadlockError                also RuntimeError
     ├── ClosedError                  also RuntimeError
     ├── ProcessesError               also RuntimeError
+    ├── SnapshotError                also RuntimeError; see ``sealwax.training.pathways``
+    ├── MissingPackageError          also ImportError
     ├── HookError                    also RuntimeError; see ``sealwax.hooks``
     ├── RunFailedError               also RuntimeError; see ``sealwax.testing``
     └── InternalError                also RuntimeError; a bug in sealwax
@@ -119,7 +122,8 @@ class SealwaxError(Exception):
     def headline(self) -> str:
         """What happened, and where."""
         where = [f"checkpointable {self.item!r}"] if self.item is not None else []
-        where += [f"leaf {self.leaf!r}"] if self.leaf is not None else []
+        if self.leaf is not None:
+            where.append(f"leaf {self.leaf!r}" if self.leaf else "the root")
         where += [f"path {self.path!r}"] if self.path is not None else []
         return _capital(self.what) + (f" ({', '.join(where)})" if where else "")
 
@@ -228,6 +232,10 @@ class LeafRangeError(LeafError, ValueError):
 
 class LeafMismatchError(LeafError, ValueError):
     """A stored leaf does not fit what the template asks for."""
+
+
+class ReplicaError(LeafError, ValueError):
+    """An array of a training state has no replicas, or not as many as the others."""
 
 
 class TreeMismatchError(SealwaxError, ValueError):
@@ -464,6 +472,16 @@ class ClosedError(SealwaxError, RuntimeError):
     """A checkpointer was used after it was closed."""
 
 
+class SnapshotError(SealwaxError, RuntimeError):
+    """A snapshot of the training state failed, or there is none that could be restored."""
+
+
+class MissingPackageError(SealwaxError, ImportError):
+    """What was asked for needs a package that is not there."""
+
+    path: str | None = None  # ImportError has one of its own, which would not be copied.
+
+
 class HookError(SealwaxError, RuntimeError):
     """A hook cannot act where it was called in a compiled program, or could not finish."""
 
@@ -482,6 +500,7 @@ _ADVICE: dict[int, str] = {
     "again.",
     5: "The disk or the way to it is failing: see the system's log, and save somewhere else.",
     13: "Check the permissions of the directory.",
+    18: "A rename does not lead from one file system to another: choose a place on the same one.",
     24: "Too many files are open: raise the limit (ulimit -n).",
     27: "Files may not be so large here: raise the limit (ulimit -f), or lower "
     "array.saving.ocdbt_target_data_file_size.",

@@ -279,6 +279,11 @@ class TestWhereJaxCannot:
         with pytest.raises(HookError, match="A metric of a hook is not a real number by a name"):
             Saver(tmp_path, jnp.zeros(1))(jnp.zeros(1), step=1, metrics=metrics)
 
+    @pytest.mark.parametrize("metrics", [5, 0, [1.0], "", jnp.zeros(2)])
+    def test_what_are_no_metrics(self, metrics: Any, tmp_path: Path) -> None:
+        with pytest.raises(HookError, match="The metrics of a hook are not numbers by name"):
+            Saver(tmp_path, jnp.zeros(1))(jnp.zeros(1), step=1, metrics=metrics)
+
     def test_shardings_of_two_meshes(self, tmp_path: Path) -> None:
         other = jax.sharding.Mesh(np.array(jax.devices()), ("z",))
         with pytest.raises(HookError, match="leaf 'b'"):

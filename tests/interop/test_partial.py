@@ -162,3 +162,25 @@ def test_a_session_of_orbax_in_memory(tmp_path: Path) -> None:
     assert [*fs.tree("/run")] == ["c"]
     np.testing.assert_array_equal(found["params"]["w"], WHOLE["params"]["w"])
     assert (found["name"], found["step"]) == ("run", 7)
+
+
+@pytest.mark.parametrize("first", BOTH)
+@pytest.mark.parametrize("bare", ["first", "second"])
+def test_a_part_without_its_shardings_takes_them_from_no_other(
+    tmp_path: Path, first: str, bare: str
+) -> None:
+    """Orbax loads no array of a checkpoint whose file of shardings has only some."""
+    path, without = tmp_path / "c", ocp.Context().at.array.saving.enable_write_sharding_file
+    parts = {"a": {"w": jnp.arange(6.0)}, "b": {"w": jnp.ones(2), "key": jax.random.key(1)}}
+    for number, (name, part) in enumerate(parts.items()):
+        if number == 0 and first == "orbax":
+            orbax.partial.save(path, {name: part})
+        else:
+            context = without.set((number == 0) != (bare == "first"))
+            ocp.partial.save(path, {name: part}, context=context)
+    ocp.partial.finalize(path)
+    for module in BOTH.values():
+        found = module.load(path)
+        np.testing.assert_array_equal(found["a"]["w"], parts["a"]["w"])
+        np.testing.assert_array_equal(found["b"]["w"], parts["b"]["w"])
+    assert ocp.verify(path)

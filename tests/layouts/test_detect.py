@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from returns.result import Success
+from returns.result import Failure, Success
 
+from sealwax.checkpointables import typestrings
 from sealwax.effects import Entry
 from sealwax.errors import CheckpointNotFoundError, InvalidLayoutError
 from sealwax.layouts.detect import Found, choose_item, is_checkpoint, trees_in
@@ -165,3 +167,35 @@ def test_an_item_that_is_not_there_lists_those_that_are(wanted: str | None) -> N
 def test_a_checkpoint_without_a_tree_says_what_it_has() -> None:
     failure = choose_item(checkpoint(notes=("metadata",)), "AUTO").failure()
     assert "found 'notes'" in str(failure)
+
+
+RECORDS = st.sampled_from(
+    [
+        *(*typestrings.PYTREE, "mine.Handler", "mine.JsonHandler"),
+        *(*typestrings.STATEFUL, *typestrings.JSON, *typestrings.METRICS, *typestrings.PROTO),
+        # As releases before 0.11 had it.
+        "orbax.checkpoint.json_checkpoint_handler.JsonCheckpointHandler",
+    ]
+)
+
+
+@given(recorded=st.dictionaries(NAMES, RECORDS, max_size=4))
+def test_auto_passes_over_what_is_recorded_as_no_tree(recorded: dict[str, str]) -> None:
+    found = dataclasses.replace(checkpoint(**dict.fromkeys(recorded, TREE)), recorded=recorded)
+    trees = [
+        name
+        for name in trees_in(found)
+        if recorded[name] in typestrings.PYTREE or recorded[name].startswith("mine.")
+    ]
+    chosen = choose_item(found, "AUTO")
+    assert chosen == Success(trees[0]) if trees else isinstance(chosen, Failure)
+    for name in trees_in(found):
+        assert choose_item(found, name) == Success(name)
+
+
+def test_what_orbax_put_together_of_parts_counts_whatever_it_recorded() -> None:
+    found = checkpoint(state=TREE)
+    parts = dataclasses.replace(found, recorded={"state": typestrings.STATEFUL[0]})
+    assert choose_item(parts, "AUTO") == Success("state")
+    ours = dataclasses.replace(parts, names=(*parts.names, "_SEALWAX"))
+    assert isinstance(choose_item(ours, "AUTO"), Failure)

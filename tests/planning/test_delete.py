@@ -147,6 +147,7 @@ class TestWhole:
         plan = plan_delete(request(**{"deletion.todelete_subdir": "old/./b"}), site()).unwrap()
         target = "/runs/a/old/b/7-20260131-235959-000042"
         assert effects(plan) == [
+            MakeDirectory(path="/runs/a/old", parents=True),
             MakeDirectory(path="/runs/a/old/b", parents=True),
             SyncDirectory(path="/runs/a/old"),
             SyncDirectory(path="/runs/a"),

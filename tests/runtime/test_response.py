@@ -11,6 +11,7 @@ import time
 
 import anyio
 import anyio.lowlevel
+import numpy as np
 import pytest
 import trio
 
@@ -18,6 +19,8 @@ import sealwax
 from sealwax import effects as e
 from sealwax.effect_handlers import inject
 from sealwax.errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
     DeadlockError,
     OperationCancelledError,
     OperationTimeoutError,
@@ -158,6 +161,20 @@ def test_a_callback_that_wants_to_exit_keeps_nobody_waiting(work, caplog):
         asyncio.run(main())
     eventually(lambda: told == [None])
     assert "SystemExit: 3" in caplog.text
+
+
+@pytest.mark.parametrize("done", [False, True])
+@pytest.mark.parametrize("timeout", ["5", True, [1], float("nan"), 1j])
+def test_what_is_no_timeout_is_refused_in_any_state(work, timeout, done):
+    one = work(7)
+    if done:
+        one.go.set()
+        one.response.result(timeout=30)
+    for wait in (one.response.result, one.response.staged.wait, one.response.committed.wait):
+        with pytest.raises((ArgumentTypeError, ArgumentValueError), match="number of seconds"):
+            wait(timeout)
+    one.go.set()
+    assert one.response.result(np.float32(30)) == 7
 
 
 @pytest.mark.parametrize("timeout", [float("inf"), 1e30])

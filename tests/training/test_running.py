@@ -133,7 +133,10 @@ class TestResuming:
         assert state[0].sharding == devices
 
     def test_a_step_function_without_metrics_is_told(self, directory: Path) -> None:
-        with every(directory) as checkpointer, pytest.raises(TypeError, match="unpack"):
+        with (
+            every(directory) as checkpointer,
+            pytest.raises(TypeError, match="did not return a state and metrics"),
+        ):
             run_loop(lambda state, batch: 1, 0, [1], checkpointer)  # type: ignore[arg-type]
 
 

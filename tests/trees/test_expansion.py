@@ -140,3 +140,14 @@ def test_a_record_that_does_not_fit() -> None:
     for handled in ([Handled(0, 2, 1, "Box")], [Handled(5, 1, 1, "Box")]):
         assert isinstance(fold(structure, handled).failure(), CorruptionError)
     assert fold(structure, [Handled(0, 2, 0, "Box")]).unwrap() == (LEAF, (structure,))
+
+
+@given(plain, st.booleans())
+def test_a_handled_leaf_within_another_is_told_by_its_name(inner: Any, deep: bool) -> None:
+    """What handlers give is stored as it is: none of them is asked about it."""
+    tree = {"x": Box({"y": [Box(inner)]} if deep else Box(inner))}
+    failed = expand(flatten(tree).unwrap(), BOXES).failure()
+    assert isinstance(failed, UnsupportedLeafError)
+    assert failed.leaf == ("x.y.0" if deep else "x")
+    assert "takes a leaf handler itself" in str(failed)
+    assert "Take the Box apart in to_leaves too" in str(failed)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax as _jax
 import numpy as np
@@ -196,8 +196,14 @@ def as_metrics(metrics: Mapping[Any, Any]) -> dict[str, Any]:
     """Numbers to keep beside a state, as arrays.
 
     Raises:
-      HookError: One of them is none that JSON has.
+      HookError: These are no numbers by name, or one of them is none that JSON has.
     """
+    if not isinstance(cast("object", metrics), Mapping):
+        raise HookError(
+            "The metrics of a hook are not numbers by name",
+            expected="a dict such as {'loss': loss}, or None",
+            found=type(metrics).__name__,
+        )
     kinds = (np.bool_, np.integer, np.floating)
     for name, value in metrics.items():
         try:

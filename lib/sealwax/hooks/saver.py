@@ -144,7 +144,7 @@ class Saver:
         number = calls.as_step(step)
         due = calls.is_due(number, self._every, when)
         leaves = self._template.match(state)
-        values = calls.as_metrics(metrics or {})
+        values = calls.as_metrics({} if metrics is None else metrics)
         if not calls.is_traced([number, due, *leaves, *values.values()]):
             if due:
                 self._post(int(number), leaves, values)

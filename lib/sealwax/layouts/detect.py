@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from returns.result import Failure, Result, Success
 
+from sealwax.checkpointables.typestrings import PYTREE, writes_no_tree
 from sealwax.effects import Entry
 from sealwax.errors import (
     CheckpointNotFoundError,
@@ -40,6 +41,7 @@ class Found:
       entry: What it names, or ``None`` for nothing.
       names: What is in the directory.
       items: For each directory in it, what is in there.
+      recorded: What it recorded of the handlers of its items.
       above: What is beside it.
       deletion: The record of an unfinished deletion of an item, or what is wrong with it.
       commit: Whether only a commit file makes it complete, as the reader sees it.
@@ -51,9 +53,16 @@ class Found:
     items: Mapping[str, tuple[str, ...]] = dataclasses.field(
         default_factory=dict[str, tuple[str, ...]]
     )
+    recorded: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
     above: tuple[str, ...] = ()
     deletion: Result[Record, SealwaxError] | None = None
     commit: bool = False
+
+    def treeless(self, item: str) -> bool:
+        """Whether an item is certainly no tree, by what is recorded of it."""
+        # Orbax records this of the tree that it puts together of parts, which is the only item.
+        parts = tuple(self.recorded) == (orbax.DEFAULT_ITEM,) and manifest.NAME not in self.names
+        return writes_no_tree(self.recorded.get(item, "")) and not parts
 
     @property
     def deleting(self) -> str | None:
@@ -111,6 +120,8 @@ def choose_item(found: Found, wanted: object) -> Result[str, SealwaxError]:
     if problem is not None:
         return Failure(problem)
     trees = trees_in(found)
+    # What saves itself may well have files like a tree's, and is none for that.
+    first = [name for name in trees if not found.treeless(name)]
     flat = orbax.TREE_METADATA in found.names
     if wanted is not None and not isinstance(wanted, str):
         return Failure(
@@ -124,12 +135,12 @@ def choose_item(found: Found, wanted: object) -> Result[str, SealwaxError]:
     match wanted:
         case None:
             return Success("") if flat else Failure(_no_tree(found, "no tree of its own", trees))
-        case orbax.AUTO if trees:
-            return Success(trees[0])
+        case orbax.AUTO if first:
+            return Success(first[0])
         case orbax.AUTO if flat:
             return Success("")
         case orbax.AUTO:
-            return Failure(_no_tree(found, "no tree that could be loaded", trees))
+            return Failure(_no_tree(found, "no tree that could be loaded", first))
         case _ if wanted in trees:
             return Success(wanted)
         case _:
@@ -279,6 +290,19 @@ def _nothing(found: Found) -> SealwaxError:
 def _no_tree(
     found: Found, what: str, trees: list[str], wanted: str | None = None
 ) -> InvalidLayoutError:
+    others = tuple(
+        [name for name, by in found.recorded.items() if name in found.items and by not in PYTREE]
+    )
+    if wanted in others or (others and not trees):
+        named = "" if wanted is None else f", {{{wanted!r}: ...}}"
+        return InvalidLayoutError(
+            f"The checkpoint has {what}",
+            path=found.path,
+            expected="an item that the handler of pytrees saved",
+            found=", ".join(f"{n!r} of {_class(found, n)}" for n in others[:_SHOWN])
+            + (f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""),
+            hint=f"Load what it has with load_checkpointables(path{named}).",
+        )
     if not trees:
         return InvalidLayoutError(
             f"The checkpoint has {what}",
@@ -295,6 +319,10 @@ def _no_tree(
         found=_list(tuple(trees)),
         hint=f'{guess}Pass one of these as checkpointable_name, or "AUTO" for the first.',
     )
+
+
+def _class(found: Found, item: str) -> str:
+    return found.recorded[item].rpartition(".")[2]
 
 
 def _list(names: tuple[str, ...]) -> str:

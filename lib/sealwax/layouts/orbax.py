@@ -85,6 +85,14 @@ def read_checkpoint_metadata(data: bytes | None, path: str) -> Facts:
     return Facts(start, end, cast("dict[str, Any]", custom), found.get("item_handlers"))
 
 
+def recorded(item_handlers: object) -> dict[str, str]:
+    """What a checkpoint recorded of its items' handlers, as far as it can be understood."""
+    if not isinstance(item_handlers, dict):
+        return {}
+    known = cast("dict[Any, Any]", item_handlers)
+    return {name: handler for name, handler in known.items() if isinstance(handler, str)}
+
+
 def parse(data: bytes, path: str) -> dict[str, Any]:
     """A JSON object from a checkpoint's file.
 
@@ -163,9 +171,12 @@ def tree_metadata(
 
 def shardings(records: Iterable[tuple[str, str]]) -> bytes:
     """The content of ``_sharding``: JSON in JSON, under base64 names."""
-    return msgspec.json.encode(
-        {base64.urlsafe_b64encode(name.encode()).decode(): text for name, text in records}
-    )
+    return msgspec.json.encode({sharding_key(name): text for name, text in records})
+
+
+def sharding_key(name: str) -> str:
+    """The name under which the sharding of a leaf is recorded."""
+    return base64.urlsafe_b64encode(name.encode()).decode()
 
 
 def read_shardings(data: bytes | None, path: str) -> dict[str, str]:

@@ -232,16 +232,15 @@ class _Whole:
                 rich=rich,
             )
         }
-        shardings: dict[str, Any] = {}
         arrays: dict[str, list[Any]] = {}
         for part in self._parts:
-            shardings |= self._json(part, orbax.SHARDING)
             above = f"{part.name}/{STATE}/"
             for name in [n for n in self._files if n.startswith(above + orbax.ARRAY_METADATAS)]:
                 below = name.removeprefix(above)
                 arrays.setdefault(below, []).extend(
                     self._json(part, below).get("array_metadatas") or ()
                 )
+        shardings = self._shardings()
         if shardings:
             files[orbax.SHARDING] = msgspec.json.encode(shardings)
         for name, each in arrays.items():
@@ -249,6 +248,23 @@ class _Whole:
         if self._strings:
             files[orbax.STRINGS] = msgspec.json.encode(self._strings, order="sorted")
         return files
+
+    def _shardings(self) -> dict[str, Any]:
+        """What is recorded of shardings, for all arrays or for none: Orbax wants each or no file.
+
+        A part that was saved without that file has them in our manifest.
+        """
+        files = [self._json(part, orbax.SHARDING) for part in self._parts]
+        found = {name: text for file in files for name, text in file.items()}
+        bare = [part for part, file in zip(self._parts, files, strict=True) if not file]
+        for part in bare if found else ():
+            item = item_manifest(part.name, self._files, self._session)
+            for row in () if item is None else item.rows:
+                text = item.forms[row.form].sharding if item and row.form >= 0 else None
+                found |= {} if text is None else {orbax.sharding_key(row.name): text}
+        entries = [self._parts[part].entries[leaf] for part, leaf in self._places]
+        needed = {orbax.sharding_key(e.name) for e in entries if e.value_type == "jax.Array"}
+        return found if needed.issubset(found) else {}
 
     def _take_strings(self) -> None:
         """Brings the strings of all parts into one document."""

@@ -20,6 +20,7 @@ from sealwax.effects import (
     Entry,
     MakeDirectory,
     Plan,
+    RemoveDirectory,
     RemoveTree,
     Rename,
     SyncDirectory,
@@ -87,6 +88,7 @@ class DeleteSite:
       target: What the item's own name is there.
       metadata: The file ``_CHECKPOINT_METADATA``.
       manifest: The file ``_SEALWAX``.
+      kept: What is in the directory to which an item is to be moved instead.
       token: Random digits that make a temporary name ours.
       now: Nanoseconds since the epoch.
     """
@@ -99,6 +101,7 @@ class DeleteSite:
     target: Entry | None = None
     metadata: bytes | None = None
     manifest: bytes | None = None
+    kept: tuple[str, ...] = ()
     token: str
     now: int
 
@@ -140,16 +143,26 @@ class Sequence:
         for path in directories if self.request.durable else ():
             self.add(SyncDirectory(path=path))
 
-    def make_room(self, target: str) -> None:
-        """Makes the directories above ``target``, which is beside the checkpoint or below that."""
+    def make_room(self, target: str) -> tuple[Effect, ...]:
+        """Makes the directories above ``target``, which is beside the checkpoint or below that.
+
+        Returns:
+          What undoes it.
+        """
         below = target.removeprefix(self.beside.rstrip("/")).strip("/").split("/")[:-1]
         made = [names.join(self.beside, "/".join(below[: n + 1])) for n in range(len(below))]
-        if made:
-            self.add(MakeDirectory(path=made[-1], parents=True))
-            self.sync(*(names.parent(path) for path in reversed(made)))
+        for path in made:
+            self.add(MakeDirectory(path=path, parents=True))
+        self.sync(*(names.parent(path) for path in reversed(made)))
+        return tuple([RemoveDirectory(path=path) for path in reversed(made)])
 
     def plan(
-        self, *, seal: int | None = None, deleted: bool = True, undo: tuple[Effect, ...] = ()
+        self,
+        *,
+        seal: int | None = None,
+        deleted: bool = True,
+        undo: tuple[Effect, ...] = (),
+        sealed: str | None = None,
     ) -> Plan:
         """The plan, whose result is whether something was deleted."""
         told = map(result, () if deleted else self.cleaned)
@@ -160,6 +173,7 @@ class Sequence:
             steps=tuple(self.build.steps),
             undo=undo,
             seal=seal,
+            sealed=sealed,
             result=answer,
         )
 
@@ -275,12 +289,13 @@ def listed(found: tuple[str, ...]) -> str:
 
 def _plan(request: DeleteRequest, site: DeleteSite) -> Plan:
     steps = Sequence(request, site)
+    undo: tuple[Effect, ...] = ()
     if request.kept_in is None:
         aside = names.temporary(request.path, site.token)
     else:
         kept = names.join(steps.beside, request.kept_in)
         aside = names.join(kept, f"{names.base(request.path)}-{site.stamp}")
-        steps.make_room(aside)
+        undo = steps.make_room(aside)
     seal = steps.add(Rename(source=request.path, target=aside), staging=True)
     # What it became must be on stable storage no later than that it is gone.
     if request.kept_in is not None:
@@ -288,4 +303,4 @@ def _plan(request: DeleteRequest, site: DeleteSite) -> Plan:
     steps.sync(steps.beside)
     if request.kept_in is None:
         steps.add(RemoveTree(path=aside))
-    return steps.plan(seal=seal)
+    return steps.plan(seal=seal, undo=undo)

@@ -13,7 +13,7 @@ from typing import cast
 from returns.pipeline import flow
 from returns.result import Failure, Result, Success
 
-from sealwax.effects import Entry, Plan, RemoveFile, RemoveTree, Rename, Replace, WriteFile
+from sealwax.effects import Effect, Entry, Plan, RemoveFile, RemoveTree, Rename, Replace, WriteFile
 from sealwax.errors import (
     CheckpointNotFoundError,
     CorruptionError,
@@ -33,6 +33,8 @@ from sealwax.planning.delete import (
     not_found,
 )
 from sealwax.planning.pipeline import bind
+
+_BEGUN = "The checkpointable no longer counts, but not all of it is done: delete it again to finish"
 
 
 def plan_delete_item(
@@ -177,8 +179,7 @@ def _steps(
     steps = Sequence(request, site)
     path, published = request.path, names.join(request.path, orbax.DELETION)
 
-    def write(target: str, content: bytes) -> str:
-        source = names.temporary(target, site.token)
+    def write(source: str, content: bytes) -> str:
         steps.add(WriteFile(path=source, content=content, sync=request.durable))
         return source
 
@@ -186,31 +187,40 @@ def _steps(
         for leftover in names.leftovers(names.join(path, name), site.found.names):
             steps.add(RemoveFile(path=names.join(path, leftover)))
     seal: int | None = None
+    undo: tuple[Effect, ...] = ()
+    aside = _aside(steps, record)
     if begins:
-        source = write(published, deletion.encode(record))
+        source = names.temporary(published, site.token)
+        if request.kept_in is not None:
+            # What cannot be renamed from where the item is to go, neither can be to there.
+            kept = names.join(steps.beside, request.kept_in)
+            for leftover in names.leftovers(path, site.kept):
+                steps.add(RemoveFile(path=names.join(kept, leftover)))
+            source = names.join(kept, names.base(names.temporary(path, site.token)))
+            undo = steps.make_room(source)
+        write(source, deletion.encode(record))
+        undo = (RemoveFile(path=source), *undo)
         seal = steps.add(Rename(source=source, target=published), staging=True)
         steps.sync(path)
-    _move(steps, site, record)
+    if site.target is not None:
+        if record.destination is not None:
+            steps.make_room(aside)
+        # Nothing, where it was moved before an interruption.
+        steps.add(Rename(source=names.join(path, record.item), target=aside))
+        steps.sync(names.parent(aside), path)
     for target, content in changes.items():
-        steps.add(Replace(source=write(target, content), target=target))
+        source = write(names.temporary(target, site.token), content)
+        steps.add(Replace(source=source, target=target))
     steps.sync(path)
     steps.add(RemoveFile(path=published))
     steps.sync(path)
     if record.destination is None and site.target is not None:
-        steps.add(RemoveTree(path=names.temporary(path, record.operation_id)))
-    undo = (RemoveFile(path=names.temporary(published, site.token)),) if begins else ()
-    return steps.plan(seal=seal, undo=undo)
+        steps.add(RemoveTree(path=aside))
+    return steps.plan(seal=seal, undo=undo, sealed=_BEGUN)
 
 
-def _move(steps: Sequence, site: DeleteSite, record: Record) -> None:
-    """Takes the item out of the checkpoint, where it still is in there."""
-    if site.target is None:
-        return
-    path = steps.request.path
+def _aside(steps: Sequence, record: Record) -> str:
+    """Where the item goes: out of sight beside the checkpoint, or to where it is kept."""
     if record.destination is None:
-        aside = names.temporary(path, record.operation_id)
-    else:
-        aside = names.join(steps.beside, record.destination)
-        steps.make_room(aside)
-    steps.add(Rename(source=names.join(path, record.item), target=aside))
-    steps.sync(names.parent(aside), path)
+        return names.temporary(steps.request.path, record.operation_id)
+    return names.join(steps.beside, record.destination)

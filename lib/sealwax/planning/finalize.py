@@ -33,6 +33,7 @@ from sealwax.effects import (
     WriteFiles,
 )
 from sealwax.errors import (
+    CheckpointExistsError,
     CheckpointNotFoundError,
     CorruptionError,
     InvalidLayoutError,
@@ -133,8 +134,13 @@ class SessionSite:
     @property
     def consumed(self) -> bool:
         """Whether the checkpoint at the path was made of all that is in the session."""
+        return bool(self.parts) and {*self.parts} <= {*self.made}
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """The parts of which the checkpoint at the path was made."""
         made = msgspec.UNSET if self.sealed is None else self.sealed.parts
-        return bool(self.parts) and made is not msgspec.UNSET and {*self.parts} <= {*made}
+        return () if made is msgspec.UNSET else tuple(made)
 
 
 def plan_finalize(request: FinalizeRequest, site: SessionSite) -> Result[Plan, SealwaxError]:
@@ -188,9 +194,20 @@ def _check(request: FinalizeRequest, site: SessionSite) -> Result[FinalizeReques
                 path=request.path,
             )
         )
-    if site.target is not None:
+    if site.target is None:
+        return _check_entry(request, site)
+    if site.entry is not None:
         return Failure(already_there(request.path))
-    return _check_entry(request, site)
+    whose = "was finalized already" if site.made else "was not saved in parts"
+    return Failure(
+        CheckpointExistsError(
+            f"There are no parts to put together, and what is at the path {whose}",
+            path=request.path,
+            hint="Let one caller finalize it."
+            if site.made
+            else "Save parts to a path at which there is nothing.",
+        )
+    )
 
 
 def _check_entry(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from returns.result import Failure, Result, Success
 
 from sealwax.effects import Entry
 from sealwax.errors import (
     CheckpointExistsError,
     DeletionInProgressError,
+    InvalidHandlerError,
     InvalidPathError,
     SealwaxError,
 )
-from sealwax.layouts import orbax
+from sealwax.layouts import manifest, orbax, strangers
 from sealwax.layouts.detect import has_marker, is_growing
 from sealwax.planning import names
 from sealwax.planning.pipeline import first
@@ -87,6 +90,40 @@ def check_target(request: SaveRequest, site: Site) -> Result[SaveRequest, Sealwa
             )
         )
     return Success(request)
+
+
+def check_beside(
+    path: str, known: frozenset[str], called: Sequence[str | None], listed: Iterable[str]
+) -> None:
+    """Refuses what handlers put into the checkpoint beside their own directories.
+
+    Nothing there would be synced or have a checksum, and no deletion would touch it.
+
+    Args:
+      path: Where the checkpoint will be.
+      known: The names of its items.
+      called: Those that handlers of users wrote.
+      listed: What is in the directory.
+
+    Raises:
+      InvalidHandlerError: Something there is none of the items.
+    """
+    own = {orbax.INDICATOR, manifest.UNFINISHED}
+    strays = [name for name in listed if name not in known and name not in own]
+    strays = [name for name in strays if not strangers.litter(name)]
+    if not strays:
+        return
+    whose = [name for name in called if name is not None]
+    error = InvalidHandlerError(
+        f"A handler wrote {strays[0]!r} beside the directory that it was given, into that of the "
+        "whole checkpoint",
+        path=path,
+        expected="the items " + ", ".join(map(repr, sorted(known))) + " and nothing else",
+        found=", ".join(map(repr, strays[:5])) + (", ..." if len(strays) > 5 else ""),
+        hint="Let it write below the directory that its save is called with"
+        + (f"; it is one of those of {', '.join(map(repr, whose))}." if len(whose) > 1 else "."),
+    )
+    raise error.located(item=whose[0]) if len(whose) == 1 else error
 
 
 def check_items(request: SaveRequest, site: Site) -> Result[SaveRequest, SealwaxError]:

@@ -38,8 +38,9 @@ async def examine(perform: Perform, path: str, options: Options | None = None) -
     root = await _manifest(perform, path, manifest.NAME, present)
     listed = root.said.digests if root and isinstance(root.said, manifest.Checkpoint) else {}
     present = _as_loaded(present, listed, found)
-    ours = {name for name in listed if name.endswith(f"/{manifest.NAME}")}
-    ours |= {f"{item}/{manifest.NAME}" for item in found.items}.intersection(present)
+    items = {name for name in listed if name.endswith(f"/{manifest.NAME}")}
+    items |= {f"{item}/{manifest.NAME}" for item in found.items}.intersection(present)
+    ours = {name for name in items if _of_item(name, found)}
     if root is None and not ours:
         trees, documents = await _foreign(perform, found, present)
         return Census(
@@ -59,6 +60,13 @@ async def examine(perform: Perform, path: str, options: Options | None = None) -
     return Census(
         path=path, present=present, manifests=manifests, contents=held, deletion=found.deletion
     )
+
+
+def _of_item(name: str, found: Found) -> bool:
+    """Whether a manifest is that of an item, and not of a checkpoint that a handler put there."""
+    item, _, rest = name.partition("/")
+    nested = {orbax.INDICATOR, orbax.CHECKPOINT_METADATA}.intersection(found.items.get(item, ()))
+    return rest == manifest.NAME and not nested
 
 
 def _as_loaded(
@@ -114,7 +122,8 @@ async def _foreign(
         try:
             trees[item] = await read_contents(perform, found, item)
         except SealwaxError as error:
-            trees[item] = error
+            if not found.treeless(item):
+                trees[item] = error
     documents: dict[str, bytes] = {}
     for file, there in present.items():
         item, _, name = file.rpartition("/")

@@ -189,6 +189,8 @@ class _Run:
     async def act(self, effect: Effect) -> Any:
         if isinstance(effect, Derive):
             inputs = [self.resolve(value) for value in effect.inputs]
+            if not effect.brief:
+                return await in_thread(effect.function, *inputs)
             with garbage.paused():
                 return await in_thread(effect.function, *inputs, brief=True)
         return await self.perform(self.concrete(effect))
@@ -250,7 +252,10 @@ class _Run:
         if self.sealed and not isinstance(step.effect, Call):
             lost = isinstance(step.effect, SyncDirectory)
             rest = _UNSYNCED if lost else _LEFT_BEHIND
-            failure.add_note(f"The {self.plan.title} itself was complete before this: {rest}.")
+            done = (
+                self.plan.sealed or f"The {self.plan.title} itself was complete before this: {rest}"
+            )
+            failure.add_note(f"{done}.")
         for other, also in others:
             failure.add_note(f"Also failed: {self.plan.sentence(other)}: {also}")
         return failure

@@ -9,7 +9,7 @@ import inspect
 import queue
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import anyio
 
@@ -21,6 +21,8 @@ from sealwax.runtime.moments import Moment
 P = ParamSpec("P")
 T = TypeVar("T")
 _READY = 2
+_ENDS = (KeyboardInterrupt, SystemExit)
+"""What ends an event loop at once, whatever else is in it, and then is printed by its thread."""
 _MOST = 32
 
 
@@ -94,6 +96,7 @@ class HandlerLoop:
     def __init__(self, options: Options) -> None:
         self._options = options
         self.pending: list[Any] = []
+        self._ended: list[BaseException] = []
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -104,12 +107,17 @@ class HandlerLoop:
         """Runs a coroutine function in the loop and waits for its end, also when cancelled."""
         assert self._loop is not None
         loop, over = self._loop, Moment("handler")
-        tasks: list[asyncio.Task[T]] = []
+        tasks: list[asyncio.Task[T | None]] = []
+        ended: list[BaseException] = []
 
-        async def call() -> T:
-            # Whatever a handler asks for its settings finds those of the operation.
-            with Context(self._options):
-                return await function(*args)
+        async def call() -> T | None:
+            try:
+                # Whatever a handler asks for its settings finds those of the operation.
+                with Context(self._options):
+                    return await function(*args)
+            except _ENDS as error:
+                ended.append(error)
+                return None
 
         def begin() -> None:
             tasks.append(loop.create_task(call()))
@@ -125,9 +133,11 @@ class HandlerLoop:
             if not tasks[0].cancelled():
                 tasks[0].exception()  # Asked for, so that asyncio does not complain of it.
             raise
+        for error in (*ended, *self._ended):
+            raise error
         if tasks[0].cancelled():
             raise InvalidHandlerError("The handler cancelled itself")
-        return tasks[0].result()
+        return cast("T", tasks[0].result())
 
     def close(self) -> None:
         """Ends the loop and its threads, and drops what is still pending."""
@@ -140,7 +150,10 @@ class HandlerLoop:
         workers = Workers()
         try:
             with asyncio.Runner(loop_factory=lambda: _EventLoop(workers)) as runner:
-                runner.run(self._main())
+                try:
+                    runner.run(self._main())
+                except _ENDS as error:  # Raised in a task that a handler made.
+                    self._ended.append(error)
         finally:
             workers.shutdown()
 

@@ -8,6 +8,7 @@ runs trio, and both parts of its save are in one loop, whichever the caller's is
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import threading
 from collections.abc import Awaitable
@@ -19,6 +20,7 @@ from sealwax.options import Options
 from sealwax.runtime.handler_loop import HandlerLoop
 
 T = TypeVar("T")
+_log = logging.getLogger("sealwax")
 
 
 class Growing:
@@ -109,7 +111,15 @@ async def _load(effect: RunLoad) -> Any:
 
 
 async def _metadata(effect: RunMetadata) -> Any:
-    return await effect.handler.metadata(effect.path_class(effect.path))
+    # Who asks what a checkpoint holds is to learn of all that the others can tell.
+    try:
+        return await effect.handler.metadata(effect.path_class(effect.path))
+    except NotImplementedError:
+        return None
+    except Exception:
+        kind = type(effect.handler).__name__
+        _log.warning("%s could not tell what is in %s", kind, effect.path, exc_info=True)
+        return None
 
 
 async def called(handler: Any, method: str, *args: Any) -> Awaitable[Any]:

@@ -66,17 +66,17 @@ async def undisturbed(perform: Perform, path: str, look: Callable[[], Awaitable[
 
     Its files are opened one after another, and must all be of one checkpoint.
     """
-    before = await mark(perform, path)
+    before = await _state(perform, path)
     for _ in range(_MOST_LOOKS):
         try:
             answer = await look()
         except Exception:
-            if await mark(perform, path) == before:
+            if await _state(perform, path) == before:
                 raise
         else:
-            if await mark(perform, path) == before:
+            if await _state(perform, path) == before:
                 return answer
-        before = await mark(perform, path)
+        before = await _state(perform, path)
     raise InvalidLayoutError(
         "The checkpoint was replaced each time before all of it was read",
         path=path,
@@ -85,10 +85,19 @@ async def undisturbed(perform: Perform, path: str, look: Callable[[], Awaitable[
     )
 
 
+async def _state(perform: Perform, path: str) -> tuple[bytes | None, bytes | None]:
+    """What changes before an item of the checkpoint is taken away, and when all of it is."""
+    return await mark(perform, path), await _read(perform, path, orbax.DELETION)
+
+
 async def mark(perform: Perform, path: str) -> bytes | None:
     """What tells a checkpoint from any other that was or will be at its path."""
+    return await _read(perform, path, orbax.CHECKPOINT_METADATA)
+
+
+async def _read(perform: Perform, path: str, name: str) -> bytes | None:
     try:
-        return await perform(ReadFile(path=names.join(path, orbax.CHECKPOINT_METADATA)))
+        return await perform(ReadFile(path=names.join(path, name)))
     except OSError:
         return None
 
@@ -114,13 +123,18 @@ async def find(
         below = names.join(path, name)
         if await perform(Look(path=below)) is Entry.DIRECTORY:
             items[name] = await perform(ListDirectory(path=below))
+    metadata: bytes | None = None
+    if orbax.CHECKPOINT_METADATA in inside:
+        metadata = await perform(ReadFile(path=names.join(path, orbax.CHECKPOINT_METADATA)))
+    handlers = orbax.parse_or_nothing(metadata or b"").get("item_handlers")
     found = Found(
         path=path,
         entry=entry,
         names=inside,
         items=items,
+        recorded=orbax.recorded(handlers),
         above=await _neighbours(perform, path),
-        deletion=await _deletion(perform, path) if orbax.DELETION in inside else None,
+        deletion=await _deletion(perform, path, metadata) if orbax.DELETION in inside else None,
         commit=options is not None and needs_commit(options.atomicity, path),
     )
     if warn and found.deleting is not None:
@@ -128,10 +142,11 @@ async def find(
     return found
 
 
-async def _deletion(perform: Perform, path: str) -> Result[deletion.Record, SealwaxError] | None:
+async def _deletion(
+    perform: Perform, path: str, metadata: bytes | None
+) -> Result[deletion.Record, SealwaxError] | None:
     where = names.join(path, orbax.DELETION)
     data = await perform(ReadFile(path=where))
-    metadata = await perform(ReadFile(path=names.join(path, orbax.CHECKPOINT_METADATA)))
     return None if data is None else deletion.read(data, metadata, where)
 
 
@@ -169,11 +184,36 @@ async def read_contents(
     """
     perform = functools.partial(looking, perform)
     directory = names.join(found.path, item) if item else found.path
-    listed = found.items[item] if item else found.names
-    where = names.join(directory, manifest.NAME)
     root = await read_manifest(perform, found.path) if manifest.NAME in found.names else None
     digest = None if root is None else root.digests.get(f"{item}/{manifest.NAME}")
-    if item and manifest.NAME in listed:
+    listed = found.items[item] if item else found.names
+    return await read_tree(perform, directory, listed, digest, rich=rich, flat=not item)
+
+
+async def read_tree(
+    perform: Perform,
+    directory: str,
+    listed: tuple[str, ...],
+    digest: manifest.Digest | None,
+    *,
+    rich: bool,
+    flat: bool = False,
+) -> Contents:
+    """What a directory holds that is a tree.
+
+    Args:
+      perform: Performs effects that only look.
+      directory: The directory.
+      listed: What is in there.
+      digest: That of its manifest, where the checkpoint has one.
+      rich: Whether named tuples are told from dicts, where that is known.
+      flat: Whether it is the checkpoint's own directory, whose manifest is another one.
+
+    Raises:
+      SealwaxError: Its metadata is missing, damaged, or not understood.
+    """
+    where = names.join(directory, manifest.NAME)
+    if not flat and manifest.NAME in listed:
         data: bytes = await perform(ReadFile(path=where)) or b""
         if digest is not None and not manifest.agrees(digest, data):
             raise CorruptionError(

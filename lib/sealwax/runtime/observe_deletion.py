@@ -5,20 +5,33 @@ from __future__ import annotations
 import dataclasses
 import functools
 
-from sealwax.effects import Entry, ListDirectory, Look, Now, ReadFile, Token
+from sealwax.effects import Entry, Hold, ListDirectory, Look, Now, ReadFile, Token
 from sealwax.layouts import manifest, orbax, strangers
 from sealwax.layouts.detect import Found
 from sealwax.planning import names
-from sealwax.planning.delete import DeleteSite
+from sealwax.planning.delete import DeleteRequest, DeleteSite
 from sealwax.runtime.observe import Perform, find
 from sealwax.runtime.operation import looking
 
 
-async def survey_deletion(perform: Perform, path: str, item: str | None) -> DeleteSite:
-    """Looks at the path of a deletion and around it."""
+async def survey_deletion(
+    perform: Perform, request: DeleteRequest, *, hold: bool = False
+) -> DeleteSite:
+    """Looks at the path of a deletion and around it.
+
+    With ``hold``, the deletion of an item waits for others that are under way in the checkpoint,
+    and lets no other begin until the operation ends.
+    """
+    path, item = request.path, request.item
     perform = functools.partial(looking, perform)
     entry = await perform(Look(path=path))
-    above = await _beside(perform, path)
+    if hold and item is not None and entry is Entry.DIRECTORY:
+        await perform(Hold(path=path))
+        entry = await perform(Look(path=path))
+    above = await _listed(perform, names.parent(path))
+    kept: tuple[str, ...] = ()
+    if item is not None and request.kept_in is not None:
+        kept = await _listed(perform, names.join(names.parent(path), request.kept_in))
     token, now = await perform(Token()), await perform(Now())
     if entry is not Entry.DIRECTORY:
         found = Found(path=path, entry=entry, above=above)
@@ -43,13 +56,13 @@ async def survey_deletion(perform: Perform, path: str, item: str | None) -> Dele
         target=None if item is None else await perform(Look(path=names.join(path, item))),
         metadata=await perform(ReadFile(path=names.join(path, orbax.CHECKPOINT_METADATA))),
         manifest=await perform(ReadFile(path=names.join(path, manifest.NAME))),
+        kept=kept,
         token=token,
         now=now,
     )
 
 
-async def _beside(perform: Perform, path: str) -> tuple[str, ...]:
-    above = names.parent(path)
-    # A link above the path leads where every program takes it to lead.
-    entry = await perform(Look(path=f"{above}/."))
-    return await perform(ListDirectory(path=above)) if entry is Entry.DIRECTORY else ()
+async def _listed(perform: Perform, path: str) -> tuple[str, ...]:
+    # A link above the checkpoint leads where every program takes it to lead.
+    entry = await perform(Look(path=f"{path}/."))
+    return await perform(ListDirectory(path=path)) if entry is Entry.DIRECTORY else ()

@@ -63,15 +63,14 @@ async def survey_session(perform: Perform, path: str, *, hold: bool) -> SessionS
     present: Mapping[str, Present] = {}
     if entry is Entry.DIRECTORY:
         present = await perform(ListTree(path=session))
-    for each in ended:
-        _check_sealed(each, present, session)
     target = await perform(Look(path=path))
     marked = target is Entry.DIRECTORY and await perform(
         ReadFile(path=names.join(path, manifest.NAME))
     )
-    return SessionSite(
+    sealed = await read_manifest(perform, path) if marked else None
+    site = SessionSite(
         target=target,
-        sealed=await read_manifest(perform, path) if marked else None,
+        sealed=sealed,
         entry=entry,
         present=present,
         files=await perform(ReadMatching(path=session, patterns=EVERYTHING)),
@@ -79,6 +78,10 @@ async def survey_session(perform: Perform, path: str, *, hold: bool) -> SessionS
         token=token,
         now=now,
     )
+    for each in ended:
+        # Somebody else may have put it together with the others meanwhile.
+        _check_sealed(each, (*site.present, *site.made), session)
+    return site
 
 
 async def _beside(perform: Perform, path: str) -> tuple[str, ...]:
@@ -94,8 +97,8 @@ async def _awaited(perform: Perform, path: str, name: str) -> str | None:
     return None if abandoned else name.rpartition("-")[2]
 
 
-def _check_sealed(token: str, present: Iterable[str], session: str) -> None:
-    if all(digits(name) != token for name in present if "/" not in name):
+def _check_sealed(token: str, parts: Iterable[str], session: str) -> None:
+    if all(digits(name) != token for name in parts if "/" not in name):
         raise CheckpointNotFoundError(
             "A part that was still being saved has failed",
             path=session,

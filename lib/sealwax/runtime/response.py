@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import logging
+import math
+import numbers
 from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar
 
-from sealwax.errors import DeadlockError, OperationTimeoutError
+from sealwax.errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    DeadlockError,
+    OperationTimeoutError,
+)
 from sealwax.runtime import exits
 from sealwax.runtime.background import Job
 from sealwax.runtime.meter import Progress
@@ -46,10 +53,12 @@ class Point:
           timeout: Seconds to wait at most; the operation goes on when they have passed.
 
         Raises:
+          ArgumentTypeError: ``timeout`` is not a number.
           OperationTimeoutError: The time has passed.
           DeadlockError: The operation itself called this, and waits for its return.
           SealwaxError: The operation failed before.
         """
+        timeout = _seconds(timeout)
         if timeout is None and not self.over.is_set() and self._job.works_here():
             raise DeadlockError(
                 f"What the {self._job.name} called waits for the end of the same {self._job.name}",
@@ -78,6 +87,29 @@ class Point:
     def _raise(self) -> None:
         if not self.is_reached():
             self._job.value()
+
+
+def _seconds(timeout: object) -> float | None:
+    """How long to wait; ``None`` for ever.
+
+    Raises:
+      ArgumentTypeError: It is not a number.
+      ArgumentValueError: It is one that no clock shows.
+    """
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, numbers.Real):
+        raise ArgumentTypeError(
+            "A timeout is a number of seconds",
+            expected="a number such as 30.0, or None to wait for the end",
+            found=repr(timeout),
+        )
+    seconds = float(timeout)
+    if math.isnan(seconds):
+        raise ArgumentValueError(
+            "A timeout is a number of seconds", expected="a number such as 30.0", found="NaN"
+        )
+    return seconds
 
 
 class AsyncResponse(Generic[T]):
@@ -111,6 +143,7 @@ class AsyncResponse(Generic[T]):
           timeout: Seconds to wait at most; the operation goes on when they have passed.
 
         Raises:
+          ArgumentTypeError: ``timeout`` is not a number.
           OperationTimeoutError: The time has passed.
           SealwaxError: The operation failed; the same error each time it is asked for.
         """

@@ -67,6 +67,7 @@ class Checkpointer(Reading):
 
     Raises:
       NotADirectoryLayoutError: Something that is not a directory is there.
+      InvalidLayoutError: A checkpoint is there.
 
     >>> import numpy as np, sealwax as ocp
     >>> policies = ocp.training.preservation_policies

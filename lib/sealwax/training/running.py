@@ -12,8 +12,18 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
 from sealwax.checkpointables.protocols import StatefulCheckpointable
+from sealwax.errors import CheckpointableNotFoundError
 from sealwax.training.bar import bar, numbers
 from sealwax.training.checkpointer import Checkpointer
+from sealwax.training.loop_arguments import (
+    DATA,
+    as_iterator,
+    as_pair,
+    as_signals,
+    check_arguments,
+    dropped,
+    without_place,
+)
 
 State = TypeVar("State")
 Batch = TypeVar("Batch")
@@ -64,6 +74,9 @@ def run(
 
     Raises:
       Preempted: A signal came. Uncaught it ends the process with status 75.
+      ArgumentTypeError: An argument is not what it should be, or ``step_fn`` gave no pair.
+      ArgumentValueError: ``steps`` is negative, or the batches end before the newest checkpoint.
+      CheckpointableNotFoundError: Batches are to go on where they were, and that was not saved.
 
     >>> import jax.numpy as jnp, sealwax as ocp
     >>> def step_fn(total, x):
@@ -72,7 +85,9 @@ def run(
     ...     run(step_fn, jnp.int32(0), range(10), checkpointer, steps=4)
     (Array(6, dtype=int32), {'x': 3})
     """
-    step, state, iterator = _resumed(state, batches, checkpointer)
+    check_arguments(step_fn, checkpointer, steps, on_step)
+    signals = as_signals(signals)
+    step, state, iterator = _resumed(state, batches, checkpointer, steps)
     saved, metrics, came = step, None, list[int]()
 
     def save() -> None:
@@ -81,7 +96,7 @@ def run(
 
     with _deferred(signals, came), bar(progress, step, steps) as draw:
         for batch in itertools.islice(iterator, None if steps is None else max(steps - step, 0)):
-            state, metrics = step_fn(state, batch)
+            state, metrics = as_pair(step_fn(state, batch))
             step += 1
             draw(step, metrics)
             if on_step is not None:
@@ -100,30 +115,40 @@ def run(
     return state, metrics
 
 
-def _resumed(state: Any, batches: Batches[Any], checkpointer: Any) -> tuple[int, Any, Any]:
+def _resumed(
+    state: Any, batches: Batches[Any], checkpointer: Checkpointer, steps: int | None
+) -> tuple[int, Any, Any]:
     """The steps that are done, the state after them, and the batches of those to come."""
     checkpointer.wait()
-    step: int = 0 if checkpointer.latest is None else checkpointer.latest.step
-    # A function of the step needs nothing saved; the chain hides what its iterator may offer.
-    iterator: Any = itertools.chain(batches(step)) if callable(batches) else iter(batches)
-    if checkpointer.latest is None:
+    latest = checkpointer.latest
+    step = 0 if latest is None else latest.step
+    iterator: Any
+    if callable(batches):
+        # A function of the step needs nothing saved; the chain hides what its iterator may offer.
+        iterator = itertools.chain(as_iterator(batches(step), "What 'batches' gave"))
+    else:
+        iterator = as_iterator(batches)
+    if latest is None:
         return step, state, iterator
     data, itself = _data(iterator), isinstance(iterator, StatefulCheckpointable)
     wanted = {"state": state, **(data if itself else dict.fromkeys(data))}
-    loaded = checkpointer.load_checkpointables(step, wanted)
+    try:
+        loaded = checkpointer.load_checkpointables(step, wanted)
+    except CheckpointableNotFoundError as error:
+        raise without_place(error, latest.path) from error.__cause__
     if data and not itself:
-        iterator.set_state(loaded["data"]["state"])
-    elif not data and not callable(batches):
-        iterator = itertools.islice(iterator, step, None)
+        iterator.set_state(loaded[DATA]["state"])
+    elif not data and not callable(batches) and (steps is None or step < steps):
+        iterator = dropped(iterator, step, latest.path)
     return step, loaded["state"], iterator
 
 
 def _data(iterator: Any) -> dict[str, Any]:
     """The item that tells where an iterator is, if it can."""
     if isinstance(iterator, StatefulCheckpointable):
-        return {"data": iterator}
+        return {DATA: iterator}
     if hasattr(iterator, "get_state") and hasattr(iterator, "set_state"):
-        return {"data": {"state": iterator.get_state()}}
+        return {DATA: {"state": iterator.get_state()}}
     return {}
 
 

@@ -8,9 +8,15 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-from sealwax.effects import Entry, Look, MakeDirectory, ReadFile, SyncDirectory
-from sealwax.errors import CorruptionError, NotADirectoryLayoutError, SealwaxError
+from sealwax.effects import Entry, ListDirectory, Look, MakeDirectory, ReadFile, SyncDirectory
+from sealwax.errors import (
+    CorruptionError,
+    InvalidLayoutError,
+    NotADirectoryLayoutError,
+    SealwaxError,
+)
 from sealwax.layouts import deletion, orbax
+from sealwax.layouts.detect import has_marker
 from sealwax.options import Options
 from sealwax.path.step import FoundStep, NameFormat, all_steps
 from sealwax.planning import names
@@ -84,6 +90,7 @@ async def make_root(perform: Perform, root: str, *, durable: bool) -> None:
 
     Raises:
       NotADirectoryLayoutError: Something else is there.
+      InvalidLayoutError: A checkpoint is there.
     """
     entry = await looking(perform, Look(path=root))
     if entry is not None:
@@ -92,6 +99,14 @@ async def make_root(perform: Perform, root: str, *, durable: bool) -> None:
                 f"A {entry.value} is where the steps of a run should go",
                 path=root,
                 hint="Pass a directory, or a path at which there is nothing.",
+            )
+        if has_marker(await looking(perform, ListDirectory(path=root))):
+            raise InvalidLayoutError(
+                "A checkpoint is where the steps of a run should go",
+                path=root,
+                expected="a directory whose subdirectories are checkpoints",
+                hint=f"Load it with sealwax.load({root!r}). If it is a step of a run, pass "
+                f"{names.parent(root)!r}, which holds it.",
             )
         return
     missing = [root]

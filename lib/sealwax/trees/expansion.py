@@ -63,7 +63,7 @@ def expand(
     known = {kind: found for kind in kinds if (found := handlers.find(kind)) is not None}
     if not known:
         return Success(Expanded(flat, (), paths))
-    work = _Work(known, flat.leaves, paths)
+    work = _Work(handlers, known, flat.leaves, paths)
     try:
         structure = work.visit(flat.structure)
     except SealwaxError as error:
@@ -76,14 +76,16 @@ def expand(
 
 
 class _Work:
-    __slots__ = ("_given", "_known", "_paths", "handled", "leaves", "paths")
+    __slots__ = ("_given", "_handlers", "_known", "_paths", "handled", "leaves", "paths")
 
     def __init__(
         self,
+        handlers: LeafHandlers,
         known: dict[type, LeafHandler],
         leaves: Sequence[Leaf],
         paths: Sequence[tuple[object, ...]],
     ) -> None:
+        self._handlers = handlers
         self._known = known
         self._given = iter(leaves)
         self._paths = iter(paths)
@@ -111,6 +113,9 @@ class _Work:
         if isinstance(inner, Failure):
             raise inner.failure().located(leaf=leaf.name)
         flat = inner.unwrap()
+        for part in flat.leaves:
+            if self._handlers.find(type(part.value)) is not None:
+                raise _handled_within(handler, _below(leaf, part))
         handled = Handled(len(self.leaves), len(flat.leaves), len(leaf.path), handler.name, data)
         self.handled.append(handled)
         self.leaves += [_below(leaf, part) for part in flat.leaves]
@@ -122,6 +127,17 @@ class _Work:
 def _below(leaf: Leaf, part: Leaf) -> Leaf:
     name = f"{leaf.name}.{part.name}" if leaf.path and part.path else leaf.name or part.name
     return Leaf((*leaf.path, *part.path), name, part.value)
+
+
+def _handled_within(handler: LeafHandler, leaf: Leaf) -> UnsupportedLeafError:
+    kind = type(leaf.value).__qualname__
+    return UnsupportedLeafError(
+        f"The leaf handler for {handler.name} gave a leaf that takes a leaf handler itself",
+        leaf=leaf.name,
+        expected="a tree of standard leaves",
+        found=f"an object of type {kind}",
+        hint=f"Take the {kind} apart in to_leaves too, and put it together in from_leaves.",
+    )
 
 
 def _taken_apart(handler: LeafHandler, leaf: Leaf) -> tuple[Any, Any]:

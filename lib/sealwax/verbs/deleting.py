@@ -72,7 +72,7 @@ class Delete:
     async def run(self, on_staged: Callable[[], None] | None = None) -> bool:
         """Does it, and tells whether something was deleted."""
         async with self.operation.performing() as perform:
-            site = await self._survey(perform)
+            site = await self._survey(perform, hold=True)
             made: Plan = raised(self._planned(site))
             for _ in range(_MOST_TRIES):
                 try:
@@ -91,8 +91,8 @@ class Delete:
             hint="Let one program at a time delete it.",
         )
 
-    async def _survey(self, perform: Perform) -> DeleteSite:
-        return await survey_deletion(perform, self.request.path, self.request.item)
+    async def _survey(self, perform: Perform, *, hold: bool = False) -> DeleteSite:
+        return await survey_deletion(perform, self.request, hold=hold)
 
     def _planned(self, site: DeleteSite) -> Result[Plan, SealwaxError]:
         item = self.request.item
@@ -161,7 +161,9 @@ def delete(
     """Deletes a checkpoint, or one checkpointable of it.
 
     A checkpoint is there or not at every instant; what an interruption leaves is not loaded, and
-    deleting again finishes it. With ``ctx.deletion.todelete_subdir`` it is moved there instead.
+    deleting again finishes it. Deletions of checkpointables of one checkpoint wait for each other,
+    for ``ctx.asynchronous.timeout_secs`` at most. With ``ctx.deletion.todelete_subdir`` it is moved
+    there instead.
 
     Args:
       path: Directory of the checkpoint.
@@ -175,7 +177,8 @@ def delete(
     Raises:
       CheckpointNotFoundError: Nothing is at ``path``, or it has no such checkpointable.
       InvalidLayoutError: What is there is not a checkpoint, or holds what is not of one.
-      DeletionRecoveryError: The deletion of another checkpointable has to be finished first.
+      DeletionRecoveryError: A deletion of another checkpointable was interrupted, and has to be
+        finished first.
       StorageError: The file system refused.
 
     >>> import sealwax as ocp
