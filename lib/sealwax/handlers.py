@@ -1,7 +1,8 @@
 """Handlers: how checkpointables that are no trees are saved and loaded, and which are known.
 
-A handler is a class with the methods of ``CheckpointableHandler``. It is registered for everybody,
-or in a registry that a context carries; for one name, or for what it says that it can handle.
+A handler is a class with the methods of ``PlanningHandler``, which says what is to be written and
+read, or of ``CheckpointableHandler``, Orbax's protocol, which does so itself. It is registered for
+everybody, or in a registry that a context carries; for one name, or for what it can handle.
 
 >>> import sealwax as ocp
 >>> registry = ocp.handlers.local_registry()
@@ -27,6 +28,10 @@ from sealwax.errors import (
     NoEntryError,
 )
 from sealwax.leaf_handlers import LeafHandler, LeafHandlers
+from sealwax.planning.handler_items import NewItem, StoredItem
+from sealwax.planning.planners import PlanningHandler
+from sealwax.planning.readings import FromFiles, Known, Reading
+from sealwax.planning.writings import Files, Writing
 from sealwax.standard_leaves import STANDARD as _STANDARD
 from sealwax.standard_leaves import enum_handler
 from sealwax.verbs.registration import (
@@ -48,18 +53,26 @@ __all__ = [
     "Checkpointable",
     "CheckpointableHandler",
     "CheckpointableHandlerRegistry",
+    "Files",
+    "FromFiles",
     "InvalidCheckpointableError",
     "InvalidHandlerError",
     "JsonHandler",
+    "Known",
     "LeafHandler",
     "LeafHandlers",
+    "NewItem",
     "NoEntryError",
     "PathAwaitingCreation",
+    "PlanningHandler",
     "ProtoHandler",
     "PyTreeHandler",
+    "Reading",
     "Registry",
     "RegistryHandle",
     "StatefulCheckpointable",
+    "StoredItem",
+    "Writing",
     "enum_handler",
     "global_registry",
     "local_registry",

@@ -160,14 +160,14 @@ class TestStock:
         sealed = Checkpoint(
             writer="", settings={}, digests={"a/x": digest(b"1"), "ab/x": digest(b"2")}
         )
-        item = found(sealed=sealed, a=("x",), ab=("x",)).item("a")
+        item = found(sealed=sealed, a=("x",), ab=("x",)).item("a", DEFAULTS)
         assert item.digests == {"x": digest(b"1")}
         assert item.directory == "/c/a"
 
 
 class TestHandlers:
     def handler(self, stock: Any, name: str, abstract: Any = None) -> Any:
-        return handler_for(registry(), stock.item(name), abstract)
+        return handler_for(registry(), stock.item(name, DEFAULTS), abstract)
 
     def test_json_is_never_read_as_a_tree(self) -> None:
         stock = found(recorded={"a": JSON[0], "b": "lost.Handler"}, a=("data.json",),

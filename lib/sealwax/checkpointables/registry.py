@@ -11,11 +11,11 @@ import inspect
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
-from sealwax.checkpointables.protocols import CheckpointableHandler
+from sealwax.checkpointables.protocols import CALLED, PLANNED, Handler
 from sealwax.checkpointables.typestrings import typestrings
 from sealwax.errors import AlreadyExistsError, InvalidHandlerError, NoEntryError
 
-HandlerType: TypeAlias = type[CheckpointableHandler[Any, Any]]
+HandlerType: TypeAlias = type[Handler]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +174,6 @@ def as_registry(source: object) -> Registry:
     return made
 
 
-_METHODS = ("save", "load")
 _SCANNED = ("is_handleable", "is_abstract_handleable")
 
 
@@ -186,14 +185,13 @@ def _check(kind: object, name: object, typestrs: object) -> None:
             found=f"an instance of {type(kind).__name__}",
             hint="Pass the class itself, without parentheses.",
         )
-    needed = _METHODS if name is not None else (*_METHODS, *_SCANNED)
-    missing = [method for method in needed if not callable(getattr(kind, method, None))]
+    missing, protocol = _missing(kind, named=name is not None)
     if missing:
         raise InvalidHandlerError(
             f"The class {kind.__qualname__} cannot handle checkpointables",
-            expected="the methods of sealwax.handlers.CheckpointableHandler",
+            expected=f"the methods of sealwax.handlers.{protocol}",
             found=f"a class without {', '.join(missing)}",
-            hint="Derive it from CheckpointableHandler.",
+            hint=f"Derive it from {protocol}.",
         )
     required = _required(kind)
     if required:
@@ -216,6 +214,17 @@ def _check(kind: object, name: object, typestrs: object) -> None:
             expected=f"[{typestrs!r}]",
             found=repr(typestrs),
         )
+
+
+def _missing(kind: type, *, named: bool) -> tuple[list[str], str]:
+    """The methods that a class lacks, and the protocol that has them."""
+    planning = any(hasattr(kind, method) for method in PLANNED)
+    planning &= not all(hasattr(kind, method) for method in CALLED)
+    methods = PLANNED if planning else CALLED
+    needed = methods if named else (*methods, *_SCANNED)
+    abstract: frozenset[str] = getattr(kind, "__abstractmethods__", frozenset())
+    missing = [m for m in needed if not callable(getattr(kind, m, None)) or m in abstract]
+    return missing, "PlanningHandler" if planning else "CheckpointableHandler"
 
 
 def _required(kind: type) -> list[str]:

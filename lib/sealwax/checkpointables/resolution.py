@@ -13,8 +13,7 @@ from typing import Any
 
 from returns.result import safe
 
-from sealwax.checkpointables.kinds import Handler
-from sealwax.checkpointables.protocols import StatefulCheckpointable
+from sealwax.checkpointables.protocols import Handler, StatefulCheckpointable
 from sealwax.checkpointables.registry import HandlerType, Registry
 from sealwax.errors import (
     InvalidCheckpointableError,

@@ -25,6 +25,22 @@ JSON = _names("json_handler.JsonHandler", "json_checkpoint_handler.JsonCheckpoin
 METRICS = (JSON[0], _V1 + "json_handler.MetricsHandler")
 PROTO = _names("proto_handler.ProtoHandler", "proto_checkpoint_handler.ProtoCheckpointHandler")
 STATEFUL = _names("stateful_checkpointable_handler.StatefulCheckpointableHandler")
+_TREELESS = frozenset(
+    [name.rpartition(".")[2] for name in (*JSON, *METRICS, *PROTO, *STATEFUL)],
+)
+
+
+def writes_no_tree(typestring: str) -> bool:
+    """Whether an item with this record is certainly no tree, whatever files it has.
+
+    Releases of Orbax have had their handlers in different modules. Of a class that is not Orbax's
+    nothing is certain: it may well let the tree's handler do the work.
+
+    >>> writes_no_tree(STATEFUL[0]), writes_no_tree(PYTREE[0]), writes_no_tree("mine.JsonHandler")
+    (True, False, False)
+    """
+    module, _, name = typestring.rpartition(".")
+    return module.startswith("orbax.checkpoint.") and name in _TREELESS
 
 
 def typestrings(handler_type: type[Any]) -> tuple[str, ...]:

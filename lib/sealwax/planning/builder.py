@@ -62,9 +62,10 @@ class Builder:
         *inputs: Any,
         after: Iterable[int] = (),
         keeps: int = 0,
+        brief: bool = True,
     ) -> int:
         """Adds a pure step; its inputs may be ``From`` earlier ones."""
-        effect = Derive(name=name, function=function, inputs=inputs)
+        effect = Derive(name=name, function=function, inputs=inputs, brief=brief)
         return self.add(effect, after=after, keeps=keeps)
 
 

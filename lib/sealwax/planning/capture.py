@@ -2,73 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple, assert_never, cast
+from typing import Any, cast
 
-from returns.result import Failure, Result, Success, safe
+from returns.result import Failure, Result, Success
 
-from sealwax.arrays.forms import Source
-from sealwax.checkpointables import json_codec, proto_codec
-from sealwax.checkpointables.kinds import (
-    CustomKind,
-    Handler,
-    JsonKind,
-    ProtoKind,
-    StatefulKind,
-    TreeKind,
-    kind_of,
-)
+from sealwax.checkpointables.protocols import Handler
 from sealwax.checkpointables.registry import Registry
 from sealwax.checkpointables.resolution import resolve_for_save
-from sealwax.checkpointables.typestrings import PYTREE, typestrings
 from sealwax.errors import HandlerError, InvalidCheckpointableError, SealwaxError
 from sealwax.options import Options
-from sealwax.planning.composites import record
-from sealwax.planning.inventory import take_inventory
-from sealwax.planning.items import Item
+from sealwax.planning.capture_tree import Captured as Captured
+from sealwax.planning.capture_tree import capture_tree as capture_tree
+from sealwax.planning.handler_items import NewItem
 from sealwax.planning.pipeline import first, raised
-from sealwax.planning.priorities import needs_key_paths
+from sealwax.planning.planners import capture_by, planner_of
 from sealwax.planning.requests import check_item_name
-from sealwax.planning.small_items import FilesItem, HandledItem
-from sealwax.planning.tree_item import TreeItem
-from sealwax.trees.expansion import expand
-from sealwax.trees.flatten import flatten, key_paths
-from sealwax.trees.structure import PyTree
-
-
-class Captured(NamedTuple):
-    """An item, and what its effects are given when they are performed."""
-
-    item: Item
-    source: object
-
-
-@safe(exceptions=(SealwaxError,))
-def capture_tree(
-    name: str, state: PyTree, options: Options, typestring: str = PYTREE[0]
-) -> Captured:
-    """Captures a tree.
-
-    Args:
-      name: The name of the item that it becomes.
-      state: The tree.
-      options: The settings by which it is stored.
-      typestring: The name by which its handler is found again.
-    """
-    saving, memory = options.array.saving, options.memory
-    flat = raised(flatten(state))
-    asks = saving.scoped_storage_options_creator is not None or needs_key_paths(memory)
-    paths = key_paths(state) if asks else ()
-    apart = raised(expand(flat, options.pytree.leaf_handlers, paths))
-    taken = take_inventory(apart.flat, saving, memory, key_paths=apart.key_paths)
-    inventory, sources = raised(taken)
-    if apart.handled:
-        composites = record(apart.flat, apart.handled)
-        inventory = dataclasses.replace(inventory, composites=composites)
-    kept: tuple[Source, ...] = sources
-    item = TreeItem(name=name, inventory=inventory, options=options, typestring=typestring)
-    return Captured(item, kept)
 
 
 def capture_items(
@@ -118,35 +67,11 @@ def _capture(
     known = str(name) if library else raised(check_item_name(name))
     try:
         handler: Handler = raised(resolve_for_save(registry, known, value)).handler
-        return _handled(known, value, options, handler)
+        return capture_by(planner_of(handler), value, NewItem(name=known, options=options))
     except HandlerError:
         raise  # It names the checkpointable itself.
     except SealwaxError as error:
         raise error.located(item=known) from error.__cause__
-
-
-def _handled(name: str, value: object, options: Options, handler: Handler) -> Captured:
-    typestring, kind = typestrings(type(handler))[0], kind_of(handler)
-    match kind:
-        case TreeKind(options=own):
-            return raised(capture_tree(name, value, merged(options, own), typestring))
-        case JsonKind(filename=filename):
-            files = json_codec.files(raised(json_codec.encode(value, name)), filename)
-            return Captured(FilesItem(name=name, typestring=typestring, files=files), None)
-        case ProtoKind(filename=filename):
-            files = {filename: raised(proto_codec.encode(value, name))}
-            return Captured(FilesItem(name=name, typestring=typestring, files=files), None)
-        case StatefulKind() | CustomKind():
-            return Captured(HandledItem(name=name, typestring=typestring, handler=handler), value)
-        case _:
-            assert_never(kind)
-
-
-def merged(options: Options, own: Options | None) -> Options:
-    """The settings of an operation, with those for trees that a handler brings along."""
-    if own is None:
-        return options
-    return dataclasses.replace(options, array=own.array, pytree=own.pytree)
 
 
 def sources_of(captured: Sequence[Captured]) -> dict[str, Any]:

@@ -31,12 +31,10 @@ class Saved(NamedTuple):
 
     Attributes:
       digests: Size and checksum of those files by which all others of the item can be checked.
-      before_seal: What only the seal has to wait for.
       after_seal: What is to happen when the checkpoint is complete.
     """
 
     digests: Later[Mapping[str, Digest]]
-    before_seal: tuple[Effect, ...] = ()
     after_seal: tuple[Effect, ...] = ()
 
 
@@ -134,7 +132,8 @@ class Place:
     ) -> int:
         """Adds the step that writes one of its files."""
         effect = WriteFile(path=self.path(name), content=content, sync=self.durable)
-        return build.add(effect, after=after)
+        nbytes = len(content) if isinstance(content, bytes) else 0
+        return build.add(effect, after=after, writes=nbytes)
 
     def sync(self, build: Builder, inner: Iterable[str] = (), after: Sequence[int] = ()) -> None:
         """Adds the steps that sync its directories, after everything that was put into them."""

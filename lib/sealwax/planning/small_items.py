@@ -1,34 +1,38 @@
-"""Items of a few files: those whose bytes are known, and those that a handler of a user writes."""
+"""Items of a few files: those that a plan says, and those that a called handler writes."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from returns.result import Result, Success
 
-from sealwax.effects import BeginSave, DigestTree, FinishSave
+from sealwax.effects import BeginSave, DigestTree, FinishSave, Later
 from sealwax.errors import SealwaxError
 from sealwax.layouts import manifest
+from sealwax.layouts.manifest import Digest
 from sealwax.options import Options
 from sealwax.planning.builder import Builder, result
+from sealwax.planning.file_names import directories
 from sealwax.planning.items import Place, Saved
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FilesItem:
-    """An item that was turned into bytes when the save was called, such as JSON.
+    """An item that is some files, such as JSON.
 
     Attributes:
       name: The name of the item.
       typestring: The name by which its handler is found again.
-      files: The content of each file.
+      files: The content of each file; ``None`` for one that a function among the sources of the
+        operation makes.
     """
 
     name: str
     typestring: str
-    files: Mapping[str, bytes]
+    files: Mapping[str, bytes | None]
 
     @property
     def leaves(self) -> tuple[str, ...]:
@@ -41,10 +45,31 @@ class FilesItem:
 
     def plan(self, build: Builder, place: Place) -> Saved:
         """Adds the steps that write the files."""
-        made = place.make(build)
-        written = [place.write(build, name, data, made) for name, data in self.files.items()]
-        place.sync(build, after=(*made, *written))
-        return Saved({name: manifest.digest(data) for name, data in self.files.items()})
+        inner = directories(self.files)
+        made = place.make(build, inner)
+        contents = {name: self._content(build, place, name) for name in self.files}
+        written = [place.write(build, name, data, made) for name, data in contents.items()]
+        place.sync(build, inner, after=(*made, *written))
+        digests = functools.partial(_digests, tuple(contents))
+        if None not in self.files.values():
+            return Saved(digests(*contents.values()))
+        summed = build.derive("the checksums of the files", digests, *contents.values())
+        return Saved(result(summed))
+
+    def _content(self, build: Builder, place: Place, name: str) -> Later[bytes]:
+        data = self.files[name]
+        if data is not None:
+            return data
+        make = functools.partial(_made, name)
+        return result(build.derive(f"the content of {name}", make, place.sources, brief=False))
+
+
+def _made(name: str, sources: Mapping[str, Callable[[], bytes]]) -> bytes:
+    return sources[name]()
+
+
+def _digests(names: tuple[str, ...], *contents: Any) -> Mapping[str, Digest]:
+    return {name: manifest.digest(data) for name, data in zip(names, contents, strict=True)}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

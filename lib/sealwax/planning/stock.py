@@ -10,43 +10,21 @@ from typing import Any, cast
 from returns.result import Failure, Result, Success, safe
 
 from sealwax.checkpointables import typestrings
-from sealwax.checkpointables.kinds import Handler, TreeKind, kind_of
+from sealwax.checkpointables.protocols import Handler
 from sealwax.checkpointables.registry import Registry
 from sealwax.checkpointables.resolution import make, none_can_load, resolve_for_load
 from sealwax.errors import CheckpointableNotFoundError, InvalidLayoutError, SealwaxError
 from sealwax.layouts import orbax
 from sealwax.layouts.detect import Found, trees_in, why_not, why_not_item
-from sealwax.layouts.manifest import NAME, Checkpoint, Digest
+from sealwax.layouts.manifest import Checkpoint
+from sealwax.options import Options
 from sealwax.planning import names
+from sealwax.planning.handler_items import StoredItem
 from sealwax.planning.pipeline import first, raised
+from sealwax.planning.planners import planner_of, recognizes
 from sealwax.planning.requests import check_item_name
 
 JSON_FILE = "data.json"
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class StoredItem:
-    """An item of a checkpoint, as a look at its directory shows it.
-
-    Attributes:
-      name: Its name.
-      directory: Its directory.
-      listed: What is in there.
-      typestring: What the checkpoint recorded of its handler, if it did.
-      digests: Size and checksum of files in it by which the others can be checked; empty where
-        sealwax did not write it.
-    """
-
-    name: str
-    directory: str
-    listed: tuple[str, ...]
-    typestring: str | None
-    digests: Mapping[str, Digest]
-
-    @property
-    def is_tree(self) -> bool:
-        """Whether there is a tree in it."""
-        return orbax.TREE_METADATA in self.listed or NAME in self.listed
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +41,8 @@ class Stock:
     recorded: Mapping[str, str]
     sealed: Checkpoint | None
 
-    def item(self, name: str) -> StoredItem:
-        """One item, whose directory is there."""
+    def item(self, name: str, options: Options) -> StoredItem:
+        """One item, whose directory is there, for an operation with these settings."""
         digests = {} if self.sealed is None else self.sealed.digests
         prefix = f"{name}/"
         return StoredItem(
@@ -77,6 +55,7 @@ class Stock:
                 for path, digest in digests.items()
                 if path.startswith(prefix)
             },
+            options=options,
         )
 
 
@@ -94,11 +73,7 @@ def has_items(found: Found) -> Result[Found, SealwaxError]:
 
 def take_stock(found: Found, facts: orbax.Facts, sealed: Checkpoint | None) -> Stock:
     """Takes stock of a checkpoint that has items."""
-    recorded: object = facts.item_handlers
-    known: dict[Any, Any] = {}
-    if isinstance(recorded, dict):
-        known = {k: v for k, v in cast("dict[Any, Any]", recorded).items() if isinstance(v, str)}
-    return Stock(found=found, recorded=known, sealed=sealed)
+    return Stock(found=found, recorded=orbax.recorded(facts.item_handlers), sealed=sealed)
 
 
 def choose(
@@ -133,7 +108,7 @@ def choose(
 
 @safe(exceptions=(SealwaxError,))
 def handler_for(registry: Registry, item: StoredItem, abstract: object) -> Handler:
-    """The handler that loads an item: as resolved, but never one for trees where there is none.
+    """The handler that loads an item: as resolved, but none that says that it is not of its making.
 
     Args:
       registry: The handlers.
@@ -145,16 +120,16 @@ def handler_for(registry: Registry, item: StoredItem, abstract: object) -> Handl
     """
     resolved = raised(resolve_for_load(registry, item.name, abstract, item.typestring))
     handler: Handler = resolved.handler
-    if item.is_tree or not isinstance(kind_of(handler), TreeKind):
+    if recognizes(planner_of(handler), item):
         return handler
     # What a handler that is not known wrote is no JSON, even where it looks like that.
     recorded = item.typestring
     if recorded is None and JSON_FILE in item.listed:
         recorded = typestrings.JSON[0]
-    if recorded is not None:
-        kind = registry.by_typestring(recorded)
-        if kind is not None and not isinstance(kind_of(make(kind, item.name)), TreeKind):
-            return make(kind, item.name)
+    kind = None if recorded is None else registry.by_typestring(recorded)
+    other = None if kind is None else make(kind, item.name)
+    if other is not None and recognizes(planner_of(other), item):
+        return other
     raise none_can_load(item.name, item.typestring).located(path=item.directory)
 
 

@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import logging
-from typing import Any, assert_never, cast
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
 
-from sealwax.checkpointables.kinds import (
-    CustomKind,
-    JsonKind,
-    ProtoKind,
-    StatefulKind,
-    TreeKind,
-    kind_of,
-)
 from sealwax.context import Context, resolve
-from sealwax.effects import Plan, ReadFile, RunMetadata
+from sealwax.effects import Plan, ReadFile
 from sealwax.errors import HandlerError, InvalidCheckpointableError, SealwaxError
 from sealwax.layouts import manifest, orbax
 from sealwax.options import Options
 from sealwax.planning import names
-from sealwax.planning.capture import merged
-from sealwax.planning.load_items import (
-    Loading,
-    keep,
-    load_handled,
-    load_json,
-    load_proto,
-    load_tree,
-    plan_items,
-)
+from sealwax.planning.load_items import Loading, keep, plan_items
+from sealwax.planning.load_steps import LoadRequest
 from sealwax.planning.pipeline import first
-from sealwax.planning.stock import Stock, StoredItem, choose, handler_for, has_items, take_stock
-from sealwax.runtime.observe import Perform, find, raised, read_contents, read_manifest, undisturbed
+from sealwax.planning.planners import loading_by, metadata_by, planner_of
+from sealwax.planning.stock import Stock, choose, handler_for, has_items, take_stock
+from sealwax.runtime.observe import Perform, find, raised, read_manifest, undisturbed
+from sealwax.runtime.observe_item import observed
 from sealwax.runtime.operation import Operation, looking, raise_unavailable
-from sealwax.verbs.checkpoint_metadata import CheckpointMetadata, tree_metadata
+from sealwax.verbs.checkpoint_metadata import CheckpointMetadata
 from sealwax.verbs.loading import request_for
 from sealwax.verbs.paths import absolute
 from sealwax.verbs.registration import registry_of
-from sealwax.verbs.standard_handlers import needs_instance
 
 _log = logging.getLogger("sealwax")
 
@@ -78,9 +63,23 @@ class Items:
             )
         return chosen
 
-    def told(self, error: SealwaxError, name: str) -> SealwaxError:
-        """An error that names the checkpointable, which those of handlers do themselves."""
-        return error if isinstance(error, HandlerError) else error.located(item=name)
+    async def together(
+        self, chosen: Sequence[str], one: Callable[[str], Awaitable[Loading]]
+    ) -> Plan:
+        """One plan of how each item is loaded; all that is wrong is in the one error."""
+        items: list[Loading] = []
+        failures: list[SealwaxError] = []
+        for name in chosen:
+            try:
+                items.append(await one(name))
+            except SealwaxError as error:
+                # Those of handlers name the checkpointable themselves.
+                failures.append(
+                    error if isinstance(error, HandlerError) else error.located(item=name)
+                )
+        if failures:
+            raise first(failures)
+        return plan_items(self.operation.title, self.operation.path, self.options, items)
 
 
 class LoadItems(Items):
@@ -117,45 +116,18 @@ class LoadItems(Items):
 
     async def _plan(self, perform: Perform) -> Plan:
         stock, _ = await self.stock(perform)
-        items: list[Loading] = []
-        failures: list[SealwaxError] = []
-        for name in self.choose(stock, self.wanted):
-            try:
-                items.append(await self._item(perform, stock, name))
-            except SealwaxError as error:
-                failures.append(self.told(error, name))
-        if failures:
-            raise first(failures)
-        return plan_items(self.operation.path, self.options, items)
+        chosen = self.choose(stock, self.wanted)
+        return await self.together(chosen, functools.partial(self._item, perform, stock))
 
     async def _item(self, perform: Perform, stock: Stock, name: str) -> Loading:
         abstract = None if self.wanted is None else self.wanted[name]
         if abstract is ...:
-            return keep(name)
-        item = stock.item(name)
+            return keep(name, ...)
+        item = stock.item(name, self.options)
         with Context(self.options):
-            handler = raised(handler_for(self.registry, item, abstract))
-        kind = kind_of(handler)
-        match kind:
-            case TreeKind(options=own):
-                request = dataclasses.replace(
-                    self.request, options=merged(self.options, own), template=abstract
-                )
-                rich = self.operation.rich
-                contents = await read_contents(perform, stock.found, name, rich=rich)
-                return raised(load_tree(name, request, contents))
-            case JsonKind():
-                return raised(load_json(item, kind, self.options))
-            case ProtoKind():
-                return raised(load_proto(item, kind, abstract, self.options))
-            case StatefulKind():
-                if abstract is None or isinstance(abstract, type):
-                    raise needs_instance(name, abstract)
-                return load_handled(item, handler, abstract, self.options)
-            case CustomKind():
-                return load_handled(item, handler, abstract, self.options)
-            case _:
-                assert_never(kind)
+            planner = planner_of(raised(handler_for(self.registry, item, abstract)))
+            item = await observed(planner, item, perform)
+            return raised(loading_by(planner, item, abstract, self.request))
 
 
 class InspectItems(Items):
@@ -163,6 +135,7 @@ class InspectItems(Items):
 
     def __init__(self, path: object, context: Context | Options | None) -> None:
         super().__init__("checkpointables_metadata", path, context)
+        self.request = LoadRequest(path=self.operation.path, options=self.options)
 
     async def run(self) -> CheckpointMetadata[dict[str, Any]]:
         """What is known of the checkpoint and of each item."""
@@ -172,51 +145,23 @@ class InspectItems(Items):
 
     async def _look(self, perform: Perform) -> CheckpointMetadata[dict[str, Any]]:
         stock, facts = await self.stock(perform)
-        found: dict[str, Any] = {}
-        for name in self.choose(stock, None):
-            try:
-                found[name] = await self._item(perform, stock, stock.item(name))
-            except SealwaxError as error:
-                raise self.told(error, name) from error.__cause__
+        chosen = self.choose(stock, None)
+        plan = await self.together(chosen, functools.partial(self._item, perform, stock))
         return CheckpointMetadata(
             path=self.options.file.path_class(self.operation.path),
-            metadata=found,
+            metadata=await self.operation.execute(plan, perform),
             init_timestamp_nsecs=facts.init_timestamp_nsecs,
             commit_timestamp_nsecs=facts.commit_timestamp_nsecs,
             custom_metadata=dict(facts.custom_metadata),
             settings={} if stock.sealed is None else stock.sealed.settings,
         )
 
-    async def _item(self, perform: Perform, stock: Stock, item: StoredItem) -> Any:
-        handler = handler_for(self.registry, item, None).value_or(None)
-        if handler is None:
-            return None
-        kind = kind_of(handler)
-        match kind:
-            case TreeKind():
-                rich = self.operation.rich
-                contents = await read_contents(perform, stock.found, item.name, rich=rich)
-                return tree_metadata(contents, self.options.pytree)
-            case JsonKind() | ProtoKind() | StatefulKind():
-                return None
-            case CustomKind():
-                return await self._handled(perform, item, handler)
-            case _:
-                assert_never(kind)
-
-    async def _handled(self, perform: Perform, item: StoredItem, handler: Any) -> Any:
-        path_class = self.options.file.path_class
-        effect = RunMetadata(path=item.directory, handler=handler, path_class=path_class)
-        try:
-            return await perform(effect)
-        except NotImplementedError:
-            return None
-        except Exception:
-            _log.warning(
-                "%s could not tell what is in checkpointable %r of %s",
-                type(handler).__name__,
-                item.name,
-                self.operation.path,
-                exc_info=True,
-            )
-            return None
+    async def _item(self, perform: Perform, stock: Stock, name: str) -> Loading:
+        item = stock.item(name, self.options)
+        with Context(self.options):
+            handler = handler_for(self.registry, item, None).value_or(None)
+            if handler is None:
+                return keep(name, None)
+            planner = planner_of(handler)
+            item = await observed(planner, item, perform)
+            return raised(metadata_by(planner, item, self.request))
