@@ -28,7 +28,7 @@ P = PartitionSpec
 def small_chunks(nbytes: int) -> Any:
     """Saves arrays in chunks of at most so many bytes, as large ones are anyway."""
     cut = functools.partial(take_inventory, chunk_bytes=nbytes)
-    return mock.patch("sealwax.planning.capture.take_inventory", cut)
+    return mock.patch("sealwax.planning.capture_tree.take_inventory", cut)
 
 
 @st.composite

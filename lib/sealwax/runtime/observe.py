@@ -123,9 +123,8 @@ async def find(
         below = names.join(path, name)
         if await perform(Look(path=below)) is Entry.DIRECTORY:
             items[name] = await perform(ListDirectory(path=below))
-    metadata: bytes | None = None
-    if orbax.CHECKPOINT_METADATA in inside:
-        metadata = await perform(ReadFile(path=names.join(path, orbax.CHECKPOINT_METADATA)))
+    known = orbax.CHECKPOINT_METADATA in inside
+    metadata = await _readable(perform, names.join(path, orbax.CHECKPOINT_METADATA), known)
     handlers = orbax.parse_or_nothing(metadata or b"").get("item_handlers")
     found = Found(
         path=path,
@@ -140,6 +139,14 @@ async def find(
     if warn and found.deleting is not None:
         _log.warning(_DELETING, found.deleting, path, found.deleting)
     return found
+
+
+async def _readable(perform: Perform, path: str, known: bool) -> bytes | None:
+    """A file that helps, and that whoever cannot do without it will read again."""
+    try:
+        return await perform(ReadFile(path=path)) if known else None
+    except OSError:
+        return None
 
 
 async def _deletion(
