@@ -16,7 +16,7 @@ from sealwax.effects.wording import count, sentence, size
 
 F32 = np.dtype(np.float32)
 SLABS = (e.Slab(0, 0, 0, 2), e.Slab(1, 0, 0, 1))
-FETCH = e.Fetch(0, "d/00000000", *[0] * (e.Fetch._fields.index("chunk_shape") - 2))
+FETCH = e.Fetch(0, "d/00000000", *[0] * (e.Fetch.__struct_fields__.index("chunk_shape") - 2))
 NAMES = ("layer.w", "layer.b")
 
 

@@ -9,6 +9,7 @@ import pytest
 import tensorstore as ts
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from sealwax.checksum import trailer
 from sealwax.errors import CorruptionError, InvalidLayoutError
@@ -94,7 +95,7 @@ def test_references_are_relative_to_the_base_of_their_node() -> None:
     made = encode(SMALL, max_node_bytes=1)
     version = latest(made.manifest)
     assert version.root is not None
-    moved = replace(version, root=version.root._replace(base="a/"))
+    moved = replace(version, root=structs.replace(version.root, base="a/"))
     asked: list[str] = []
 
     def read(ref: DataRef) -> bytes:

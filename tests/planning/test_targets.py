@@ -6,7 +6,8 @@ import jax
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from jax.sharding import SingleDeviceSharding
+from jax.sharding import PartitionSpec, SingleDeviceSharding
+from msgspec.structs import replace
 
 from sealwax.arrays.leafkinds import LeafKind
 from sealwax.errors import SealwaxError
@@ -69,10 +70,19 @@ def test_what_is_remembered_is_what_would_be_decided(pairs, rules):
         assert outcome(aim, leaf, wanted) == outcome(target, leaf, wanted, rules)
 
 
+def test_shardings_that_are_made_anew_whenever_they_are_asked_for_are_told_apart():
+    mesh = jax.make_mesh((1, 1), ("x", "y"))
+    with jax.set_mesh(mesh):
+        aim = aiming(Rules(mesh=mesh))
+        for spec in [PartitionSpec("x"), PartitionSpec("y"), PartitionSpec()] * 10:
+            wanted = jax.ShapeDtypeStruct((2,), np.float32, sharding=spec)
+            assert aim(stored((2,), "float32"), wanted).sharding.spec == spec
+
+
 def test_arrays_that_are_alike_keep_their_own_data():
     aim = aiming(Rules())
     first, second = stored((2,), "float32"), stored((2,), "float32")
-    other = second._replace(array=second.array._replace(place=Foreign(driver="zarr3", key="v")))
+    other = replace(second, array=replace(second.array, place=Foreign(driver="zarr3", key="v")))
     wanted = jax.ShapeDtypeStruct((2,), np.float32)
     assert aim(first, wanted).array.place.key == "w"
     assert aim(other, wanted).array.place.key == "v"

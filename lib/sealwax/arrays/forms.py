@@ -12,6 +12,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec import Struct
 
 from sealwax.arrays.chunks import Chunk, chunks_of, pieces
 from sealwax.arrays.dtypes import Storage
@@ -130,7 +131,7 @@ class Form:
         return self.on_host and self.rows and [shard.position for shard in self.shards] == [WHOLE]
 
 
-class Source(NamedTuple):
+class Source(Struct, frozen=True):
     """A leaf's data, a ``jax.Array``, ``HostArray`` or ``np.ndarray``, and how to cut it."""
 
     value: Any

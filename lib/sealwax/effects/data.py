@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec import Struct
 
 from sealwax.effects.later import Later
 
 
-class Slab(NamedTuple):
+class Slab(Struct, frozen=True):
     """A run of chunks of one shard of one leaf: the unit in which array data moves.
 
     ``first`` and ``last`` (exclusive) count the chunks of the shard in C order.
@@ -24,7 +25,7 @@ class Slab(NamedTuple):
     last: int
 
 
-class Stored(NamedTuple):
+class Stored(Struct, frozen=True):
     """Where one chunk was written: chunk ``place`` of the grid of ``leaf``, in ``file``."""
 
     leaf: int
@@ -35,7 +36,7 @@ class Stored(NamedTuple):
     crc32c: int
 
 
-class Fetch(NamedTuple):
+class Fetch(Struct, frozen=True):
     """One chunk to be read: ``length`` bytes at ``offset`` of ``file``.
 
     The last ``trailer`` bytes repeat the checksum; ``crc32c`` is what the manifest says of those
@@ -60,7 +61,7 @@ class Fetch(NamedTuple):
     chunk: tuple[int, ...] = ()
 
 
-class Buffer(NamedTuple):
+class Buffer(Struct, frozen=True):
     """A host buffer to be filled: one shard of one leaf."""
 
     leaf: str
@@ -190,7 +191,7 @@ class ReadRegions:
     streams: tuple[ChunkStream, ...] = ()
 
 
-class Placement(NamedTuple):
+class Placement(Struct, frozen=True):
     """One JAX array: its shape, dtype, sharding and the buffer that each device takes.
 
     ``layout`` is a ``Format`` of JAX, or ``None`` for the default.

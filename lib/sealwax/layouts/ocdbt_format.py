@@ -11,9 +11,10 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import zstandard
+from msgspec import Struct
 
 from sealwax.checksum import crc32c, extend, trailer
 from sealwax.errors import CorruptionError, InvalidLayoutError
@@ -35,8 +36,8 @@ _TRAILER_BYTES = 4
 _MAX_DECODED_BYTES = 1 << 27  # Orbax lets a node have 100 MB
 
 
-class DataRef(NamedTuple):
-    """A byte range of a data file; a tuple, because databases have very many of them.
+class DataRef(Struct, frozen=True):
+    """A byte range of a data file.
 
     Attributes:
       file: Path of the file below ``base``.

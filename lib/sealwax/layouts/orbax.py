@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 import msgspec
+from msgspec import Struct
 
 from sealwax.errors import CorruptionError
 
@@ -197,7 +198,7 @@ def read_shardings(data: bytes | None, path: str) -> dict[str, str]:
         ) from error
 
 
-class ArrayFacts(NamedTuple):
+class ArrayFacts(Struct, frozen=True):
     """What ``array_metadatas`` says of one array."""
 
     name: str

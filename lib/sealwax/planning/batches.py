@@ -53,5 +53,5 @@ def batches(
 
 
 def _batch(slabs: list[Slab], nbytes: int, rank: Rank) -> Batch:
-    first = frozenset([leaf for leaf, shard, first, _ in slabs if shard == 0 and first == 0])
+    first = frozenset([slab.leaf for slab in slabs if slab.shard == 0 and slab.first == 0])
     return Batch(slabs=tuple(slabs), nbytes=nbytes, first=first, rank=rank)

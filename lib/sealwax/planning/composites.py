@@ -13,6 +13,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
+from msgspec.structs import replace
 from returns.result import Failure, Result, Success
 
 from sealwax.checkpointables import json_codec
@@ -136,7 +137,7 @@ def _composite(
     notes = None if each.notes is None else each.notes.encode()
     data = None if each.data is None else raised(json_codec.decode(each.data.encode(), notes))
     below = tuple(
-        leaf._replace(entry=leaf.entry._replace(path=leaf.entry.path[each.depth :]))
+        replace(leaf, entry=replace(leaf.entry, path=leaf.entry.path[each.depth :]))
         for leaf in leaves
     )
     return StoredLeaf(

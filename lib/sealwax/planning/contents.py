@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
+from msgspec import Struct
 from returns.result import Failure, Result, Success
 
 from sealwax.arrays import dtypes
@@ -29,7 +30,7 @@ from sealwax.trees.structure import EmptyKind, PyTree, Structure, rebuild
 from sealwax.trees.structure_json import from_json
 
 
-class Native(NamedTuple):
+class Native(Struct, frozen=True):
     """Chunks that lie in data files as sealwax wrote them.
 
     ``chunks`` has a file number, offset, length and checksum for each chunk, in C order.
@@ -39,7 +40,7 @@ class Native(NamedTuple):
     codec: Codec
 
 
-class Foreign(NamedTuple):
+class Foreign(Struct, frozen=True):
     """An array that only TensorStore's driver of this name is sure to read; its place there.
 
     Attributes:
@@ -62,7 +63,7 @@ class Foreign(NamedTuple):
         return ZarrFormat.V3 if self.driver == "zarr3" else ZarrFormat.V2
 
 
-class StoredArray(NamedTuple):
+class StoredArray(Struct, frozen=True):
     """An array in a checkpoint: its shape, dtype and chunks, and where they lie."""
 
     shape: tuple[int, ...]
@@ -79,7 +80,7 @@ class StoredArray(NamedTuple):
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-class StoredLeaf(NamedTuple):
+class StoredLeaf(Struct, frozen=True):
     """A leaf in a checkpoint: an array, or a value that the metadata holds itself.
 
     Attributes:
@@ -230,11 +231,14 @@ def _from_row(row: manifest.Row, path: Path, forms: Sequence[StoredArray]) -> St
         empty = kind is LeafKind.EMPTY_NODE
         value_type: str = EmptyKind(row.data).value if empty else kind.value
         return StoredLeaf(entry=Entry(path, value_type, empty), kind=kind, data=row.data)
-    shape, dtype, chunk_shape, place, key_impl, sharding, written = forms[number]
+    form = forms[number]
+    place, impl = form.place, form.key_impl
     native = Native(row.chunks, place.codec if isinstance(place, Native) else Codec.RAW)
-    array = StoredArray(shape, dtype, chunk_shape, native, key_impl, sharding, written)
-    entry = Entry(path, row.kind, False, written)
-    damage = None if key_impl is None else wrong_keys(key_impl, shape, dtype)
+    array = StoredArray(
+        form.shape, form.dtype, form.chunk_shape, native, impl, form.sharding, form.write_shape
+    )
+    entry = Entry(path, row.kind, False, form.write_shape)
+    damage = None if impl is None else wrong_keys(impl, form.shape, form.dtype)
     return StoredLeaf(entry, kind, array, None, damage)
 
 

@@ -87,16 +87,16 @@ class Description:
             if array < 0:
                 entries.append(_entry(number, stock))
                 continue
-            form, (path, name, _) = stock.arrays[array], leaf
+            form, path = stock.arrays[array], leaf.path
             if form.value_type != "jax.Array":
                 hidden = form.value_type == "None"
                 entries.append(Entry(path, form.value_type, skip_deserialize=hidden))
                 continue
             shape = form.written
             entries.append(Entry(path, "jax.Array", False, shape if notes else None))
-            arrays.append(orbax.ArrayFacts(name, shape, form.chunk_shape, form.key_impl))
+            arrays.append(orbax.ArrayFacts(leaf.name, shape, form.chunk_shape, form.key_impl))
             if form.sharding is not None:
-                shardings.append((name, form.sharding))
+                shardings.append((leaf.name, form.sharding))
         files = {orbax.TREE_METADATA: self._tree_metadata(entries)}
         if arrays and self.saving.enable_write_sharding_file:
             files[orbax.SHARDING] = orbax.shardings(shardings)

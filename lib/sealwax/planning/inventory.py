@@ -140,8 +140,8 @@ def _take_inventory(
 
 def _unwritable(flat: Flat) -> UnsupportedLeafError | None:
     """The error for the first leaf whose name or text is not Unicode that a file can hold."""
-    texts = [name for _, name, _ in flat.leaves]
-    texts += [value for _, _, value in flat.leaves if isinstance(value, str)]
+    texts = [leaf.name for leaf in flat.leaves]
+    texts += [leaf.value for leaf in flat.leaves if isinstance(leaf.value, str)]
     try:
         "".join(texts).encode()
     except UnicodeEncodeError:

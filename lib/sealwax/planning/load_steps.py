@@ -181,13 +181,16 @@ def _placements(group: Sequence[tuple[str, ToDevice]], reads: list[Read]) -> tup
     """Adds one read for each distinct shard, and says which device takes which."""
     placements: list[Placement] = []
     known: dict[tuple[int, tuple[int, ...]], Spread] = {}
-    for leaf, (array, dtype, shape, sharding, layout) in group:
+    for leaf, target in group:
+        array, dtype, shape, sharding = target.array, target.dtype, target.shape, target.sharding
         form = (id(sharding), shape)
         boxes = known.get(form) or known.setdefault(form, spread(sharding, shape))
         first = len(reads)
         reads += [read_of(leaf, array, dtype, shape, region) for region in boxes.regions]
         parts = tuple([(first + number, device) for number, device in boxes.parts])
-        placements.append(Placement(leaf, shape, dtype, sharding, parts, array.key_impl, layout))
+        placements.append(
+            Placement(leaf, shape, dtype, sharding, parts, array.key_impl, target.layout)
+        )
     return tuple(placements)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec import Struct
 
 from sealwax.arrays.chunks import overlaps
 from sealwax.arrays.regions import Region
@@ -21,7 +22,7 @@ _READ_BYTES = 16 << 20
 _STREAM_BYTES = 1 << 20
 
 
-class Read(NamedTuple):
+class Read(Struct, frozen=True):
     """A box of a stored array that will be one buffer.
 
     Attributes:
@@ -97,7 +98,7 @@ def add_reads(
     """
     loading, most = options.array.loading, options.memory.read_concurrent_bytes
     buffers = tuple([Buffer(r.leaf, r.region.shape, r.array.dtype) for r in reads])
-    nbytes = sum([math.prod(shape) * dtype.itemsize for _, shape, dtype in buffers])
+    nbytes = sum([math.prod(each.shape) * each.dtype.itemsize for each in buffers])
     # They are one block, which is there as long as any of them is.
     keeps = nbytes if stays and any(read.as_stored for read in reads) else 0
     allocated = build.add(Allocate(buffers=buffers), holds=nbytes - keeps, keeps=keeps)

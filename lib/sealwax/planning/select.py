@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from msgspec.structs import replace
 from returns.pipeline import flow
 from returns.result import Failure, Result, Success
 
@@ -86,7 +87,7 @@ def _under(
     # A recorded structure says nothing of where leaves are moved to.
     structure = contents.structure if same else None
     leaves = [
-        leaf._replace(entry=leaf.entry._replace(path=path))
+        replace(leaf, entry=replace(leaf.entry, path=path))
         for leaf, path in zip(taken, settle(paths), strict=True)
     ]
     return dataclasses.replace(

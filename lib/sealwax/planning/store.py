@@ -74,8 +74,9 @@ def fill(inventory: Inventory, saving: ArrayOptions.Saving, batches: int, *resul
     for array, (name, form) in enumerate(zip(inventory.names, forms, strict=True)):
         above = prefix(name)
         entries.append((above + last, metadata(form, array in compressed)))
-        for _, index, file, offset, length, _ in stored[array]:
-            entries.append((above + place(index), DataRef(file, offset, length)))
+        for chunk in stored[array]:
+            found = DataRef(chunk.file, chunk.offset, chunk.length)
+            entries.append((above + place(chunk.place), found))
     return Store(stored, compressed, entries)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from sealwax.arrays.casts import Cast, classify_cast, narrows
 from sealwax.arrays.leafforms import from_inline_record
@@ -24,13 +26,13 @@ from sealwax.planning.placements import (
 )
 
 
-class Ready(NamedTuple):
+class Ready(Struct, frozen=True):
     """A leaf that needs no reading."""
 
     value: object
 
 
-class ToHost(NamedTuple):
+class ToHost(Struct, frozen=True):
     """An array that becomes a NumPy array, or a Python or NumPy scalar of ``kind``."""
 
     array: StoredArray
@@ -39,7 +41,7 @@ class ToHost(NamedTuple):
     shape: tuple[int, ...]
 
 
-class ToDevice(NamedTuple):
+class ToDevice(Struct, frozen=True):
     """An array that becomes a JAX array.
 
     Attributes:
@@ -148,9 +150,11 @@ def target(leaf: StoredLeaf, wanted: Any, rules: Rules) -> Target:
 def aiming(rules: Rules) -> Callable[[StoredLeaf, Any], Target]:
     """``target`` for many leaves: what was decided for one serves those that are like it.
 
-    Shardings are told apart by identity, so the template has to outlive the function.
+    Shardings are told apart by identity. Some leaves make theirs anew whenever they are asked, so
+    what was remembered is kept. The template has to outlive the function.
     """
-    known: dict[tuple[object, ...], tuple[Any, ...]] = {}
+    known: dict[tuple[object, ...], ToDevice] = {}
+    kept: list[object] = []
 
     def aim(leaf: StoredLeaf, wanted: Any) -> Target:
         array = leaf.array
@@ -160,17 +164,22 @@ def aiming(rules: Rules) -> Callable[[StoredLeaf, Any], Target]:
             or not _has_form(cast("type[object]", type(wanted)))
         ):
             return target(leaf, wanted, rules)
+        try:
+            sharding = wanted.sharding
+        except TypeError:  # It has none without the current mesh.
+            return target(leaf, wanted, rules)
         form = (
-            *(wanted.shape, wanted.dtype, id(wanted.sharding)),
+            *(wanted.shape, wanted.dtype, id(sharding)),
             *(getattr(wanted, "committed", True), id(getattr(wanted, "_dll", None))),
             *(array.shape, array.dtype, array.key_impl),
         )
         found = known.get(form)
         if found is not None:
-            return ToDevice(array, *found)
+            return replace(found, array=array)
         made = target(leaf, wanted, rules)
         if isinstance(made, ToDevice) and made.array is array:
-            known[form] = made[1:]
+            known[form] = made
+            kept.append(sharding)
         return made
 
     return aim
@@ -261,7 +270,7 @@ def _for_keys(leaf: StoredLeaf, array: StoredArray, wanted: Any, rules: Rules) -
         rank = len(array.shape) - len(words)
         raise _other_shape(tuple(wanted.shape), array.shape[:rank])
     if bare:
-        array = array._replace(key_impl=impl_of(wanted.dtype))
+        array = replace(array, key_impl=impl_of(wanted.dtype))
     placed = sharding_of(wanted, rules.mesh)
     if placed is not None:
         placed = of_key_data(placed, len(shape))

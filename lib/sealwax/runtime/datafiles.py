@@ -22,6 +22,7 @@ _SMALL_BYTES = 64 << 10
 _FEW_ENCODED_BYTES = 4 << 10
 _MOST_PARTS = 512
 _MOST_OPEN = 32
+_MOST_AXES = 64  # of an array of NumPy
 _Array = np.ndarray[Any, Any]
 
 
@@ -61,7 +62,8 @@ def encoded(effect: WriteBatch | WriteChunks) -> Iterator[Encoded]:
     chosen: Iterable[frozenset[int]] = effect.compressed  # pyright: ignore[reportAssignmentType]
     compressed = frozenset[int]().union(*chosen)
     trailing = ZarrFormat(effect.zarr).trailer
-    for (leaf, shard, first, last), buffer in zip(effect.slabs, buffers, strict=True):
+    for slab, buffer in zip(effect.slabs, buffers, strict=True):
+        leaf, first, last = slab.leaf, slab.first, slab.last
         form = forms[leaf]
         size = form.chunk_bytes
         squeeze = leaf in compressed
@@ -71,7 +73,7 @@ def encoded(effect: WriteBatch | WriteChunks) -> Iterator[Encoded]:
                 payload = compress(payload)
             crc = crc32c_flat(payload)
             trailer = crc.to_bytes(4, "little")[:trailing]
-            yield leaf, form.chunks[shard][number].index, payload, trailer, crc
+            yield leaf, form.chunks[slab.shard][number].index, payload, trailer, crc
 
 
 class _Appender:
@@ -109,8 +111,8 @@ def allocate(effect: Allocate) -> list[_Array]:
     """
     made: list[Any] = [None] * len(effect.buffers)
     alike: dict[tuple[tuple[int, ...], np.dtype[Any]], list[int]] = {}
-    for number, (_, shape, dtype) in enumerate(effect.buffers):
-        alike.setdefault((shape, dtype), []).append(number)
+    for number, buffer in enumerate(effect.buffers):
+        alike.setdefault((buffer.shape, buffer.dtype), []).append(number)
     for (shape, dtype), numbers in alike.items():
         for number, buffer in zip(numbers, _buffers(shape, dtype, len(numbers)), strict=True):
             made[number] = buffer
@@ -124,8 +126,9 @@ def _buffers(shape: tuple[int, ...], dtype: np.dtype[Any], count: int) -> Iterat
     for start in range(0, count, together):
         rows = min(together, count - start)
         block = _aligned(rows * padded).reshape(rows, padded)[:, :size].view(dtype)
-        # What is taken out of a vector is no array, so those without axes are reshaped one by one.
-        yield from block.reshape(rows, *shape) if shape else [row.reshape(()) for row in block]
+        # What is taken out of a vector is no array, and a block has one axis more than may be left.
+        at_once = 0 < len(shape) < _MOST_AXES
+        yield from block.reshape(rows, *shape) if at_once else [r.reshape(shape) for r in block]
 
 
 def _aligned(size: int) -> _Array:

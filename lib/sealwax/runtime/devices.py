@@ -57,10 +57,11 @@ def _alike(arrays: Sequence[Placement], buffers: Buffers) -> list[list[int]]:
     if not available():
         return [[number] for number in range(len(arrays))]
     groups: dict[object, list[int]] = {}
-    for number, (_, shape, dtype, sharding, parts, _, layout) in enumerate(arrays):
+    for number, array in enumerate(arrays):
         form: object = number
-        if parts and layout is None:
-            form = (shape, dtype, id(sharding), buffers[parts[0][0]].dtype)
+        if array.parts and array.layout is None:
+            held = buffers[array.parts[0][0]].dtype
+            form = (array.shape, array.dtype, id(array.sharding), held)
         groups.setdefault(form, []).append(number)
     found: list[list[int]] = []
     for numbers in groups.values():

@@ -41,8 +41,10 @@ def stage(effect: Stage) -> list[Buffer]:
 
 def _view(source: Source, slab: Slab) -> Buffer | None:
     """The bytes of a whole JAX array, where they lie in host memory as they will be stored."""
-    value, form = source
-    if isinstance(value, np.ndarray) or not form.plain or slab[3] - slab[2] != form.chunk_count:
+    value, form = source.value, source.form
+    if isinstance(value, np.ndarray) or not form.plain:
+        return None
+    if slab.last - slab.first != form.chunk_count:
         return None
     array = np.asarray(value)
     there = array.dtype == form.storage.dtype and array.flags.c_contiguous
@@ -60,8 +62,10 @@ def only_views(effect: Stage) -> bool:
     """Whether a few large arrays are brought to the host where they are there already."""
     sources: Sequence[Source] = effect.leaves  # pyright: ignore[reportAssignmentType]
     return len(effect.slabs) <= _FEW_SLABS and all(
-        form.on_host and form.rows and not (effect.copy and isinstance(value, np.ndarray))
-        for value, form in (sources[slab.leaf] for slab in effect.slabs)
+        each.form.on_host
+        and each.form.rows
+        and not (effect.copy and isinstance(each.value, np.ndarray))
+        for each in (sources[slab.leaf] for slab in effect.slabs)
     )
 
 
@@ -77,7 +81,7 @@ def _check_there(value: Any, effect: Stage, leaf: int) -> None:
 
 def bring(source: Source, slab: Slab, copy: bool) -> Buffer:
     """The bytes of one slab, as a read-only buffer that the caller cannot change if ``copy``."""
-    value, form = source
+    value, form = source.value, source.form
     owned = isinstance(value, np.ndarray)
     data = _shard(value, form, slab.shard)
     if form.on_host and form.rows:

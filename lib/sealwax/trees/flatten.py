@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
 
+from msgspec import Struct
 from returns.result import Failure, Result, Success
 
 from sealwax.errors import NameCollisionError, SealwaxError, UnsupportedLeafError
@@ -14,7 +14,7 @@ from sealwax.trees.nodes import Opener
 from sealwax.trees.structure import LEAF, Branch, EmptyKind, PyTree, Structure, empty_kind
 
 
-class Leaf(NamedTuple):
+class Leaf(Struct, frozen=True):
     """A leaf, or an empty container.
 
     Attributes:

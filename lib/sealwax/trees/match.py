@@ -10,8 +10,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
+from msgspec import Struct
 from returns.result import Failure, Result, Success
 
 from sealwax.errors import Difference, SealwaxError
@@ -36,7 +37,7 @@ from sealwax.trees.structure import (
 )
 
 
-class Wanted(NamedTuple):
+class Wanted(Struct, frozen=True):
     """A leaf to be read.
 
     Attributes:
@@ -129,17 +130,17 @@ def match(
 
 def _one_by_one(leaves: Sequence[Leaf], stored: Sequence[Entry]) -> list[Source] | None:
     """The sources where both have the same paths in the same order, as they mostly have."""
-    if [path for path, _, _ in leaves] != [entry.path for entry in stored]:
+    if [leaf.path for leaf in leaves] != [entry.path for entry in stored]:
         return None
     sources: list[Source] = []
-    for (_, name, value), entry in zip(leaves, stored, strict=True):
-        empty = entry.empty is not None
+    for leaf, entry in zip(leaves, stored, strict=True):
+        value, empty = leaf.value, entry.empty is not None
         if value is ...:
             sources.append(Kept(...))
         elif isinstance(value, EmptyKind) is not empty:
             return None
         elif not empty:
-            sources.append(Wanted(entry, value, name))
+            sources.append(Wanted(entry, value, leaf.name))
     return sources
 
 

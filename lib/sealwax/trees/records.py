@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
+from msgspec import Struct
 from returns.result import safe
 
 from sealwax.errors import CorruptionError, InvalidLayoutError
@@ -16,7 +17,7 @@ _About: TypeAlias = tuple[str, bool, tuple[int, ...] | None]
 _EMPTY = {kind.value: kind for kind in EmptyKind} | {"NamedTuple": EmptyKind.NONE}
 
 
-class Entry(NamedTuple):
+class Entry(Struct, frozen=True):
     """What is recorded about one leaf.
 
     Attributes:
@@ -59,23 +60,27 @@ def to_entries(entries: Iterable[Entry]) -> dict[str, object]:
     container: Path = ()
     above: list[dict[str, object]] = []
     label = ""
-    for path, value_type, skip, write_shape in entries:
+    for entry in entries:
+        path = entry.path
         if path[:-1] != container:
             container = path[:-1]
-            above = [{"key": text, "key_type": int(kind)} for text, kind in container]
-            label = "".join([f"{text!r}, " for text, _ in container])
-        about = value_type, skip, write_shape
+            above = [_key(key) for key in container]
+            label = "".join([f"{key.text!r}, " for key in container])
+        about = entry.value_type, entry.skip_deserialize, entry.write_shape
         value = values.get(about)
         if value is None:
             value = values[about] = _value_metadata(*about)
         if not path:
             records[entry_key(path)] = {"key_metadata": [], "value_metadata": value}
             continue
-        text, kind = path[-1]
-        keys = [*above, {"key": text, "key_type": int(kind)}]
-        key = f"({label}{text!r})" if label else f"({text!r},)"
-        records[key] = {"key_metadata": keys, "value_metadata": value}
+        last = path[-1]
+        name_of_entry = f"({label}{last.text!r})" if label else f"({last.text!r},)"
+        records[name_of_entry] = {"key_metadata": [*above, _key(last)], "value_metadata": value}
     return records
+
+
+def _key(key: Key) -> dict[str, object]:
+    return {"key": key.text, "key_type": int(key.kind)}
 
 
 def _value_metadata(

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
+from msgspec.structs import replace
+
 from sealwax.trees.records import Entry
 from sealwax.trees.structure import (
     LEAF,
@@ -41,7 +43,7 @@ def value_tree(structure: Structure, entries: Sequence[Entry]) -> object | None:
 def name_empty_namedtuples(structure: Structure, entries: Sequence[Entry]) -> list[Entry]:
     """The entries, with the type that rich metadata has for empty named tuples."""
     return [
-        entry._replace(value_type=_EMPTY_NAMEDTUPLE) if is_empty else entry
+        replace(entry, value_type=_EMPTY_NAMEDTUPLE) if is_empty else entry
         for entry, is_empty in zip(entries, _empty_namedtuples(structure), strict=True)
     ]
 
