@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import pickle
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from sealwax.errors import (
 )
 from sealwax.planning.contents import Foreign, StoredArray, StoredLeaf
 from sealwax.planning.targets import Rules, target
+from sealwax.trees.flatten import DEEPEST
 from sealwax.trees.keys import Key, KeyKind
 from sealwax.trees.records import Entry
 from tests.strategies import (
@@ -303,6 +305,34 @@ def test_an_abstract_mesh_takes_the_devices_of_the_current_one(saved):
         loaded = ocp.load(path, template)["w"]
     assert loaded.sharding.is_equivalent_to(NamedSharding(devices, PartitionSpec("x", "y")), 2)
     assert bits(loaded) == bits(array)
+
+
+def test_a_partition_spec_alone_is_for_the_current_mesh(saved):
+    kinds = [PartitionSpec(*axes) for axes in ((), ("x",), ("y",), (None, "x"), (("x", "y"),))]
+    specs = {f"w{n}": spec for n, spec in enumerate(kinds * 4)}
+    arrays = {name: noise("float32", (8, 4), 0) for name in specs}
+    path, devices = saved(arrays), mesh(2, 4)
+    with jax.set_mesh(devices):
+        template = {name: sds((8, 4), sharding=spec) for name, spec in specs.items()}
+        loaded = ocp.load(path, template)
+    for name, spec in specs.items():
+        assert loaded[name].sharding == NamedSharding(devices, spec)
+        assert bits(loaded[name]) == bits(arrays[name])
+    with pytest.raises(LeafMismatchError, match=r"(?s)current mesh.*none.*set_mesh"):
+        ocp.load(path, template)
+    with (
+        jax.set_mesh(mesh(8)),
+        pytest.raises(LeafMismatchError, match=r"axes that it names.*'x': 8"),
+    ):
+        ocp.load(path, template)
+
+
+def test_what_is_not_nested_too_deeply_to_be_saved_can_be_loaded(saved):
+    tree = functools.reduce(lambda below, _: {"a": below}, range(DEEPEST), 1)
+    path = saved(tree)
+    assert ocp.load(path) == ocp.load(path, tree) == tree
+    with pytest.raises(UnsupportedLeafError, match=rf"more deeply.*{DEEPEST} containers"):
+        saved([tree])
 
 
 def test_a_sharding_over_other_processes_is_refused():

@@ -24,7 +24,7 @@ def sharding_of(wanted: Any, mesh: Any) -> Any:
 
     Args:
       wanted: A leaf with a shape and a sharding.
-      mesh: The devices for shardings on an abstract mesh, if there are any.
+      mesh: The devices for shardings on an abstract mesh or on none, if there are any.
 
     Raises:
       LeafMismatchError: The sharding cannot be had here, or does not fit the shape.
@@ -35,10 +35,30 @@ def sharding_of(wanted: Any, mesh: Any) -> Any:
         return None
     except AttributeError:  # It is a tracer, which is nowhere yet.
         return None
+    except TypeError:  # It says only how to split the array, for a mesh that is current elsewhere.
+        sharding = _split_over(mesh, wanted._sharding)
     if sharding is None or not getattr(wanted, "committed", True):
         # An uncommitted array follows what it is combined with; a committed one would not.
         return None
     return _usable(sharding, tuple(wanted.shape), mesh)
+
+
+def _split_over(mesh: Any, spec: Any) -> Any:
+    """The sharding by a ``PartitionSpec`` that a template has without a mesh."""
+    import jax
+
+    try:
+        if mesh is not None:
+            return jax.sharding.NamedSharding(mesh, spec)
+        cause = None
+    except ValueError as error:
+        cause = error
+    raise LeafMismatchError(
+        "The template has a PartitionSpec for the current mesh",
+        expected="a current mesh with the axes that it names",
+        found="none" if mesh is None else f"one with the axes {dict(mesh.shape)}",
+        hint="Load under jax.set_mesh(mesh), or build a NamedSharding on a jax.sharding.Mesh.",
+    ) from cause
 
 
 @functools.lru_cache(maxsize=1024)

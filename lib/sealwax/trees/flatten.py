@@ -13,6 +13,10 @@ from sealwax.trees.keys import Path
 from sealwax.trees.nodes import Opener
 from sealwax.trees.structure import LEAF, Branch, EmptyKind, PyTree, Structure, empty_kind
 
+DEEPEST = 256
+"""Containers in one another. What describes a tree on disk has several calls for each of them, and
+what can be saved has to be loaded, from wherever that is called."""
+
 
 class Leaf(Struct, frozen=True):
     """A leaf, or an empty container.
@@ -55,7 +59,8 @@ def flatten(tree: PyTree) -> Result[Flat, SealwaxError]:
 
     Returns:
       The leaves and the structure. A ``NameCollisionError`` where two leaves have one name on
-      disk, an ``UnsupportedLeafError`` where a container holds itself or its keys have no order.
+      disk, an ``UnsupportedLeafError`` where a container holds itself, its keys have no order, or
+      it lies too deep.
 
     >>> [leaf.name for leaf in flatten({"w": 1, "opt": (2, None)}).unwrap().leaves]
     ['opt.0', 'opt.1', 'w']
@@ -90,6 +95,8 @@ class _Walk:
         if level is None:
             self.leaves.append(Leaf(path, name, value))
             return LEAF
+        if len(path) >= DEEPEST:
+            raise _too_deep()
         container, keys, children = level
         if not children:
             self.leaves.append(Leaf(path, name, empty_kind(container)))
@@ -124,6 +131,7 @@ def _cycle(name: str) -> UnsupportedLeafError:
 def _too_deep() -> UnsupportedLeafError:
     return UnsupportedLeafError(
         "the tree is nested more deeply than Python can follow",
+        expected=f"at most {DEEPEST} containers in one another",
         hint="Keep long chains in a list instead of nesting each link in the one before.",
     )
 
