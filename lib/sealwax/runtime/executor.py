@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 import anyio
+import anyio.lowlevel
 
 from sealwax.effects import (
     SOURCES,
@@ -26,6 +27,7 @@ from sealwax.effects import (
     Plan,
     Rename,
     Retract,
+    RunLoad,
     Step,
     SyncDirectory,
 )
@@ -118,8 +120,14 @@ class _Run:
         self.host = Budget(plan.host_budget)
         self.write = Budget(limits.write)
         self.read = Budget(limits.read)
-        self.needs = {step.number: step.needs for step in plan.steps}
-        self.done = {step.number: anyio.Event() for step in plan.steps}
+        self.done: set[int] = set()
+        self.left: dict[int, int] = {}
+        self.followers = collections.defaultdict[int, list[Step]](list)
+        for step in plan.steps:
+            needs = step.needs
+            self.left[step.number] = len(needs)
+            for number in needs:
+                self.followers[number].append(step)
         holding = [step.number for step in plan.steps if step.holds]
         self.turn = dict(zip(holding[1:], holding, strict=False))
         self.granted = {number: anyio.Event() for number in holding}
@@ -141,13 +149,20 @@ class _Run:
             await self.together(steps[seal:])
 
     async def together(self, steps: Sequence[Step]) -> None:
+        """Performs steps, each as soon as all that it needs are done."""
+        numbers = frozenset([step.number for step in steps])
         async with anyio.create_task_group() as group:
+
+            def start(step: Step) -> None:
+                if not self.left[step.number] and step.number in numbers:
+                    group.start_soon(self.step, step)
+
+            self.start = start
             for step in steps:
-                group.start_soon(self.step, step)
+                start(step)
 
     async def step(self, step: Step) -> None:
-        for number in self.needs[step.number]:
-            await self.done[number].wait()
+        await anyio.lowlevel.checkpoint_if_cancelled()
         await self.hold(step)
         await self.write.acquire(step.writes)
         await self.read.acquire(step.reads)
@@ -197,13 +212,16 @@ class _Run:
 
     def finish(self, step: Step) -> None:
         self.meter.advance(step)
-        self.done[step.number].set()
+        self.done.add(step.number)
         for number in self.uses[step.number]:
             self.users[number] -= 1
         for number in (step.number, *self.uses[step.number]):
             if not self.users[number] and number != self.plan.result:
                 self.results[number] = None
                 self.let_go(number)
+        for follower in self.followers[step.number]:
+            self.left[follower.number] -= 1
+            self.start(follower)
 
     def stage(self, step: Step) -> bool:
         """Counts a step for which the caller waits, and tells whether it was the last one."""
@@ -263,7 +281,7 @@ class _Run:
     @property
     def sealed(self) -> bool:
         seal = self.plan.seal
-        return seal is not None and self.done[seal].is_set()
+        return seal in self.done
 
     async def undo(self, failure: BaseException) -> None:
         if self.sealed:
@@ -319,6 +337,9 @@ def describe(error: BaseException, step: Step, plan: Plan) -> BaseException:
         return error
     else:
         made = InternalError(f"{what}: {error}", leaf=leaf, path=where)
+    if isinstance(step.effect, RunLoad) and isinstance(error, FileNotFoundError):
+        sought = error.filename or "a file"
+        made.hint = f"The handler looked for {sought}: see whether it is the one that saved this."
     made.located(item=step.item)
     if len(leaves) > 1:
         made.add_note(f"The step holds {len(leaves)} leaves, from {leaves[0]!r} to {leaves[-1]!r}.")
