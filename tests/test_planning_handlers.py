@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import threading
 from pathlib import Path
 from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,7 +21,7 @@ from sealwax.effect_handlers import memory, record
 from sealwax.testing import corruptions, fail_at_every_effect
 from tests.gates import gate, names
 from tests.planned import PlannedPoint, PointAsTree, ShardedPoint
-from tests.points import Point
+from tests.points import Point, PointHandler
 
 POINTS = [PlannedPoint, PointAsTree, ShardedPoint]
 EACH = pytest.mark.parametrize("handler", POINTS)
@@ -237,10 +239,40 @@ class TestLooking:
             with pytest.raises(errors.InvalidHandlerError):
                 load(path, handler)
 
+    @pytest.mark.parametrize("kind", [e.ListTree, e.ListDirectory])
+    @pytest.mark.parametrize("lost", ["x.txt", "deep/y.txt"])
+    def test_no_list_hides_that_a_file_is_lost(self, path, kind, lost) -> None:
+        class Lists(PlannedPoint):
+            async def observe(self, item: Any, look: Any) -> Any:
+                return [
+                    await look(kind(path=item.directory)),
+                    await look(kind(path=item.path("deep"))),
+                ]
+
+            def plan_load(self, item: Any, abstract_checkpointable: Any) -> Any:
+                return ocp.handlers.Known(Point(0, 0))
+
+        save(path, PlannedPoint)
+        assert load(path, Lists) == Point(0, 0)
+        (path / "p" / lost).unlink()
+        with pytest.raises(errors.CorruptionError, match="missing") as caught:
+            load(path, Lists)
+        assert str(caught.value.path).endswith(lost)
+
+    def test_who_lets_the_trees_handler_plan_is_told_to_let_it_look_too(self, path) -> None:
+        class Blind(PointAsTree):
+            async def observe(self, item: Any, look: Any) -> Any:
+                return None
+
+        save(path, Blind)
+        with pytest.raises(
+            errors.InvalidHandlerError, match=r"PyTreeHandler\(\)\.observe"
+        ) as caught:
+            load(path, Blind)
+        assert caught.value.item == "p"
+
     @pytest.mark.parametrize("backend", ["asyncio", "trio"])
     def test_in_any_event_loop(self, path, backend) -> None:
-        import anyio
-
         save(path, ShardedPoint)
         load = functools.partial(
             ocp.aio.load_checkpointables, path, {"p": None}, context=context(ShardedPoint)
@@ -256,6 +288,29 @@ class TestFaults:
             save(path, handler)
         assert caught.value.item == "p"
         assert names(path.parent) == []
+
+    @pytest.mark.parametrize("backend", ["asyncio", "trio"])
+    def test_what_cancels_a_task_is_an_error_and_no_reason_to_wait_for_ever(
+        self, path, backend
+    ) -> None:
+        def cancelled() -> bytes:
+            raise asyncio.CancelledError
+
+        handler = type("Broken", (Odd,), {"contents": staticmethod(cancelled)})
+        call = functools.partial(
+            ocp.aio.save_checkpointables, path, {"p": Point(3, 4)}, context=context(handler)
+        )
+        with pytest.raises(errors.InvalidHandlerError, match="Broken.*CancelledError"):
+            anyio.run(call, backend=backend)
+        assert names(path.parent) == []
+
+    def test_of_decoding_that_is_a_coroutine(self, path) -> None:
+        async def decode(x: bytes) -> Point:
+            return Point(int(x), 0)
+
+        save(path, Odd)
+        with pytest.raises(errors.InvalidHandlerError, match="Broken.*without async"):
+            load(path, type("Broken", (Odd,), {"decode": staticmethod(decode)}))
 
     def test_of_decoding(self, path) -> None:
         save(path, Odd)
@@ -277,6 +332,18 @@ class TestFaults:
         with pytest.raises(errors.InvalidHandlerError, match="own words") as caught:
             load(path, Broken)
         assert caught.value.item == "p"
+
+    def test_of_calling_the_wrong_handler_name_the_file_that_it_looked_for(self, path) -> None:
+        class Wrong(PointHandler):
+            async def load(self, directory: Any, abstract_checkpointable: Any = None) -> Any:
+                async def read() -> str:
+                    return (directory / "nowhere.txt").read_text()
+
+                return read()
+
+        save(path, PlannedPoint)
+        with pytest.raises(FileNotFoundError, match=r"nowhere\.txt.*the one that saved"):
+            load(path, Wrong)
 
     def test_a_handler_may_refuse(self, path) -> None:
         class Positive(PlannedPoint):

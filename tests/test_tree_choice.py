@@ -88,6 +88,37 @@ def test_what_a_handler_of_a_user_saved_as_a_tree_still_counts(path: Path) -> No
     assert ocp.load(path) == {"x": 1, "y": 2}
 
 
+class Notes(ocp.handlers.PlanningHandler[Point, None]):
+    """Has a file with the name of one of a tree's."""
+
+    def is_handleable(self, checkpointable: Any) -> bool:
+        return isinstance(checkpointable, Point)
+
+    def plan_save(self, checkpointable: Point, item: Any) -> ocp.handlers.Files:
+        return ocp.handlers.Files({"_METADATA": b"no tree"})
+
+    def plan_load(self, item: Any, abstract: None) -> ocp.handlers.FromFiles[bytes]:
+        return ocp.handlers.FromFiles(["_METADATA"], lambda data: data)
+
+
+@pytest.mark.parametrize("name", ["a", "state"])
+def test_a_file_with_the_name_of_a_trees_is_no_tree_where_there_is_one(
+    path: Path, name: str
+) -> None:
+    ctx = ocp.Context()
+    ctx.checkpointables.registry = ocp.handlers.local_registry().add(Notes)
+    if name == "state":
+        ctx.checkpointables.registry = (
+            ocp.handlers.local_registry(include_global_registry=False)
+            .add(Notes)
+            .add(ocp.handlers.PyTreeHandler, checkpointable_name="params")
+        )
+    ocp.save_checkpointables(path, {name: Point(1, 2), "params": TREE}, context=ctx)
+    np.testing.assert_equal(ocp.load(path), TREE)
+    assert list(ocp.open(path)) == ["w"]
+    assert ocp.load_checkpointables(path, {name: None}, context=ctx) == {name: b"no tree"}
+
+
 def test_without_a_tree_the_items_are_told_and_how_to_load_them(path: Path) -> None:
     ocp.save_checkpointables(path, {"data": Shuffler(5), "more": Shuffler(6)})
     with pytest.raises(errors.InvalidLayoutError) as caught:

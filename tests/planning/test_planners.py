@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import posixpath
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -77,6 +79,25 @@ def answering(**answers: Any) -> type:
         return give
 
     return type("Odd", (PlannedPoint,), {name: method(each) for name, each in answers.items()})
+
+
+class Raising(Mapping[str, bytes]):
+    """A mapping that fails when it is looked into."""
+
+    def __getitem__(self, key: str) -> bytes:
+        raise LookupError("lazy")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["a"])
+
+    def __len__(self) -> int:
+        return 1
+
+
+def released() -> memoryview:
+    view = memoryview(b"gone")
+    view.release()
+    return view
 
 
 class TestNamesOfFiles:
@@ -178,6 +199,8 @@ class TestPlansOfLoads:
         for contents in ((b"3", b"5"), (b"33", b"4"), (None, b"4")):
             with pytest.raises(OSError, match=r"sealed with|missing"):
                 decode.function(*contents)
+        with pytest.raises(OSError, match="found 1 bytes with CRC-32C"):
+            decode.function(b"3", b"5")
 
     def test_metadata_is_nothing_unless_it_is_told(self) -> None:
         for handler, told in ((PlannedPoint(), "a point"), (handlers.JsonHandler(), None)):
@@ -201,6 +224,12 @@ class TestFaults:
             ({"plan_save": handlers.Files("text")}, "a dict by name"),  # type: ignore[arg-type]
             ({"plan_save": handlers.Files({"a": "text"})}, "content of a"),  # type: ignore[dict-item]
             ({"plan_save": handlers.Files({"a": 3})}, "content of a"),  # type: ignore[dict-item]
+            ({"plan_save": handlers.Files}, "an answer such as"),
+            ({"plan_save": Failure("no")}, "a failed Result of one of sealwax.errors, found"),
+            ({"plan_save": Failure(ValueError("no"))}, "an object of type ValueError"),
+            ({"plan_save": handlers.Files(Raising())}, "the files that it plans: LookupError"),
+            ({"plan_save": handlers.Files({"a": released()})}, "content of a: ValueError"),
+            ({"plan_save": asyncio.CancelledError()}, "plan_save: CancelledError"),
         ],
     )
     def test_of_saves_name_the_item_and_the_handler(self, answers, said) -> None:
@@ -210,7 +239,17 @@ class TestFaults:
         assert "Odd" in str(failure)
         assert said in str(failure)
 
-    @pytest.mark.parametrize("answer", [ValueError("boom"), None, {"x": 1}])
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            ValueError("boom"),
+            None,
+            {"x": 1},
+            handlers.Known,
+            handlers.FromFiles(None, int),  # type: ignore[arg-type]
+            handlers.FromFiles(3, int),  # type: ignore[arg-type]
+        ],
+    )
     def test_of_loads_name_the_item_and_the_handler(self, answer) -> None:
         odd = answering(plan_load=answer, plan_metadata=answer)()
         for outcome in (
@@ -219,6 +258,14 @@ class TestFaults:
             failure = outcome.failure()
             assert isinstance(failure, InvalidHandlerError)
             assert (failure.item, "Odd" in str(failure)) == ("p", True)
+
+    def test_of_coroutines_where_a_plain_function_belongs(self) -> None:
+        async def plan_save(self: Any, checkpointable: Any, item: Any) -> Any:
+            return handlers.Files({})
+
+        failure = refused(type("Odd", (PlannedPoint,), {"plan_save": plan_save}))
+        assert isinstance(failure, InvalidHandlerError)
+        assert "without async" in str(failure)
 
     def test_the_cause_is_kept(self) -> None:
         cause = ValueError("boom")
@@ -272,3 +319,14 @@ class TestProtocols:
         there = Found(path="/c", entry=Entry.DIRECTORY, items={"p": ("x.txt",)})
         item = take_stock(there, Facts(item_handlers={"p": recorded}), None).item("p", DEFAULTS)
         assert type(handler_for(registry, item, None).unwrap()) is PlannedPoint
+
+    def test_one_that_does_not_recognize_what_it_recorded_is_not_to_be_registered_again(
+        self,
+    ) -> None:
+        never = answering(recognizes=False)
+        recorded = f"{never.__module__}.{never.__qualname__}"
+        there = Found(path="/c", entry=Entry.DIRECTORY, items={"p": ("x.txt",)})
+        item = take_stock(there, Facts(item_handlers={"p": recorded}), None).item("p", DEFAULTS)
+        failure = handler_for(Registry().with_handler(never), item, None).failure()
+        assert "Odd.recognizes" in str(failure)
+        assert "Register" not in str(failure)

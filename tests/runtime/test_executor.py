@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import math
 import threading
@@ -28,6 +29,7 @@ from sealwax.errors import (
 )
 from sealwax.runtime.executor import Limits, execute
 from sealwax.runtime.meter import Meter
+from sealwax.runtime.threads import own_loop
 from tests.runtime.plans import UNDO, Performer, act, giving, plan_of, raising, using
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -194,6 +196,27 @@ async def test_an_error_of_ours_that_nobody_foresaw_is_an_internal_one():
     with pytest.raises(InternalError, match="Could not derive it: integer division") as caught:
         await execute(Plan(title="t", path="/p", steps=steps), Performer())
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+@BACKENDS
+@pytest.mark.parametrize("own", [contextlib.nullcontext, own_loop])
+@pytest.mark.parametrize("brief", [False, True])
+def test_a_function_that_raises_what_cancels_tasks_fails_and_nobody_waits_for_it(
+    backend, own, brief
+):
+    def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    first = e.Derive(name="it", function=cancelled, inputs=(), brief=brief)
+    then = e.Derive(name="that", function=repr, inputs=(e.From(step=0),))
+    steps = (Step(number=0, effect=first), Step(number=1, effect=then, after=(0,)))
+
+    async def main() -> None:
+        with anyio.fail_after(20):
+            await execute(Plan(title="t", path="/p", steps=steps), Performer())
+
+    with own(), pytest.raises(InternalError, match="Could not derive it.*CancelledError"):
+        anyio.run(main, backend=backend)
 
 
 async def test_a_failed_write_names_its_leaves():

@@ -472,6 +472,15 @@ class TestWhatIsRefused:
         with pytest.raises(ocp.errors.TreeMismatchError, match="missing"):
             made.load({"v": abstract(jnp.zeros(3))})
 
+    def test_a_part_of_the_tree_says_how_to_ask_for_it(self):
+        made = taken(1, {"w": jnp.zeros(3), "v": jnp.zeros(3)})
+        with pytest.raises(ocp.errors.TreeMismatchError) as caught:
+            made.load({"w": abstract(jnp.zeros(3))})
+        told = str(caught.value)
+        assert "in the snapshot, not in the template" in told
+        assert "put ... in the place" in told
+        assert "ctx." not in told  # No setting would help here.
+
     def test_a_template_that_could_not_be_a_snapshot_and_it_can_be_had_without(self):
         state = {"a": put(1, mesh_of(2, 4)), "b": put(np.zeros(4), mesh_of(2, 4))}
         made = taken(1, state)

@@ -136,14 +136,28 @@ def make(kind: HandlerType, name: str) -> Handler:
         ) from error
 
 
-def none_can_load(name: str, recorded: str | None) -> NoEntryError:
-    """The error for a checkpointable whose handler is not among those registered."""
+def none_can_load(name: str, recorded: str | None, refuses: type | None = None) -> NoEntryError:
+    """The error for a checkpointable whose handler is not among those registered.
+
+    Args:
+      name: Its name.
+      recorded: What the checkpoint recorded of its handler, if it did.
+      refuses: That handler, if it is registered all the same but does not recognize what is there.
+    """
     by = "" if recorded is None else f", which {recorded} saved"
+    if refuses is not None:
+        return NoEntryError(
+            f"No registered handler can load checkpointable {name!r}{by}",
+            expected=f"files that {refuses.__qualname__} recognizes",
+            hint="The checkpoint is damaged, or another version of the handler wrote it: look at "
+            f"what {refuses.__qualname__}.recognizes says.",
+        )
     known = recorded is not None and recorded.rpartition(".")[2]
     return NoEntryError(
         f"No registered handler can load checkpointable {name!r}{by}",
         hint=f"Register {known or 'its handler'}: ctx.checkpointables.registry = "
-        f"sealwax.handlers.local_registry().add({known or 'Handler'}).",
+        f"sealwax.handlers.local_registry().add({known or 'Handler'})."
+        + (f" A class in its place: add(..., secondary_typestrs=[{recorded!r}])." if known else ""),
     )
 
 

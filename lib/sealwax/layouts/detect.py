@@ -64,6 +64,14 @@ class Found:
         parts = tuple(self.recorded) == (orbax.DEFAULT_ITEM,) and manifest.NAME not in self.names
         return writes_no_tree(self.recorded.get(item, "")) and not parts
 
+    def looks_only(self, item: str) -> bool:
+        """Whether an item has a tree's file, but by what is recorded of it may be something else.
+
+        A handler that lets the tree's do the work leaves our manifest in it.
+        """
+        recorded = self.recorded.get(item, PYTREE[0])
+        return not recorded.startswith("orbax.") and manifest.NAME not in self.items[item]
+
     @property
     def deleting(self) -> str | None:
         """The item that is being deleted, and no longer counts."""
@@ -122,6 +130,8 @@ def choose_item(found: Found, wanted: object) -> Result[str, SealwaxError]:
     trees = trees_in(found)
     # What saves itself may well have files like a tree's, and is none for that.
     first = [name for name in trees if not found.treeless(name)]
+    # A handler's own file may be called like one of a tree's: what surely is a tree comes before.
+    first.sort(key=found.looks_only)
     flat = orbax.TREE_METADATA in found.names
     if wanted is not None and not isinstance(wanted, str):
         return Failure(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from returns.result import Result
 
@@ -17,6 +18,8 @@ T = TypeVar("T")
 def guarded(by: str, doing: str, function: Callable[P, T]) -> Callable[P, T]:
     """A function of a handler's, whose exceptions become errors that say whose it is.
 
+    So does one that is taken for the cancellation of a task, which nobody asked for here.
+
     Args:
       by: The handler.
       doing: What it does with the function.
@@ -25,16 +28,20 @@ def guarded(by: str, doing: str, function: Callable[P, T]) -> Callable[P, T]:
 
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return function(*args, **kwargs)
-        except (SealwaxError, MemoryError):
+            found = function(*args, **kwargs)
+        except (SealwaxError, MemoryError, KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
-        except Exception as error:
+        except BaseException as error:
             raise failed(by, doing, error) from error
+        if inspect.iscoroutine(found):
+            found.close()
+            raise nonsense(by, doing, "what a plain function returns, without async", found)
+        return found
 
     return call
 
 
-def failed(by: str, doing: str, error: Exception) -> InvalidHandlerError:
+def failed(by: str, doing: str, error: BaseException) -> InvalidHandlerError:
     """The error for what a handler raised."""
     return InvalidHandlerError(
         f"The handler {by} failed in {doing}: {type(error).__name__}: {error}",
@@ -51,7 +58,18 @@ def nonsense(by: str, doing: str, expected: str, found: object) -> InvalidHandle
     )
 
 
+def has(found: object, method: str) -> bool:
+    """Whether an answer is an object with this method, and not its class."""
+    return not isinstance(found, type) and callable(getattr(found, method, None))
+
+
 def answer(by: str, doing: str, function: Callable[..., Any], *args: Any) -> Any:
     """What a method of a handler gives, or the value of the ``Result`` that it gives."""
     found = guarded(by, doing, function)(*args)
-    return raised(found) if isinstance(found, Result) else found  # pyright: ignore
+    if not isinstance(found, Result):
+        return found
+    given = cast("Result[object, object]", found)
+    refusal = given.swap().value_or(None)
+    if refusal is not None and not isinstance(refusal, SealwaxError):
+        raise nonsense(by, doing, "a failed Result of one of sealwax.errors", refusal)
+    return raised(cast("Result[object, SealwaxError]", given))

@@ -20,7 +20,7 @@ from sealwax.checkpointables.typestrings import typestrings
 from sealwax.effects import ListDirectory, ListTree, Look, ReadEntries, ReadFile
 from sealwax.errors import SealwaxError
 from sealwax.planning.capture_tree import Captured
-from sealwax.planning.handler_faults import answer, nonsense
+from sealwax.planning.handler_faults import answer, has, nonsense
 from sealwax.planning.handler_items import NewItem, StoredItem
 from sealwax.planning.load_items import Loading
 from sealwax.planning.load_steps import LoadRequest
@@ -175,8 +175,8 @@ def capture_by(
     by, doing = name_of(planner), "plan_save"
     try:
         writing = answer(by, doing, method(planner, doing), checkpointable, item)
-        if not callable(getattr(writing, "captured", None)):
-            raise nonsense(by, doing, "such as sealwax.handlers.Files", writing)
+        if not has(writing, "captured"):
+            raise nonsense(by, doing, "an answer such as sealwax.handlers.Files(...)", writing)
         return raised(writing.captured(item.name, typestrings(class_of(planner))[0], by))
     except SealwaxError as error:
         raise told(error, item.name) from error.__cause__
@@ -228,8 +228,8 @@ def _loading(
     by = name_of(planner)
     try:
         reading = answer(by, doing, method(planner, doing), item, *args)
-        if not callable(getattr(reading, "loading", None)):
-            raise nonsense(by, doing, "such as sealwax.handlers.FromFiles", reading)
+        if not has(reading, "loading"):
+            raise nonsense(by, doing, "an answer such as sealwax.handlers.FromFiles(...)", reading)
         return raised(reading.loading(item, request, by))
     except SealwaxError as error:
         raise told(error, item.name) from error.__cause__

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from returns.result import Failure, Result, Success
 
@@ -15,7 +15,7 @@ from sealwax.options import Options
 from sealwax.planning.builder import Builder, result
 from sealwax.planning.contents import Contents
 from sealwax.planning.file_names import file_names_problem
-from sealwax.planning.handler_faults import guarded
+from sealwax.planning.handler_faults import guarded, nonsense
 from sealwax.planning.handler_items import StoredItem
 from sealwax.planning.load import choose
 from sealwax.planning.load_items import Loading, keep
@@ -99,7 +99,11 @@ class FromFiles(_Mappable, Generic[T]):
         self, item: StoredItem, request: LoadRequest, by: str
     ) -> Result[Loading, SealwaxError]:
         """The steps that read, check and decode."""
-        files = [self.names] if isinstance(self.names, str) else list(self.names)
+        given: Any = self.names
+        if not isinstance(given, Iterable):
+            return Failure(nonsense(by, "the files that it reads", "a list of their names", given))
+        listed = guarded(by, "the files that it reads", list[Any])
+        files = [given] if isinstance(given, str) else listed(cast("Any", given))
         problem = file_names_problem(files)
         if problem is not None:
             return Failure(problem)

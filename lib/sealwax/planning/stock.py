@@ -130,7 +130,7 @@ def handler_for(registry: Registry, item: StoredItem, abstract: object) -> Handl
     other = None if kind is None else make(kind, item.name)
     if other is not None and recognizes(planner_of(other), item):
         return other
-    raise none_can_load(item.name, item.typestring).located(path=item.directory)
+    raise none_can_load(item.name, item.typestring, kind).located(path=item.directory)
 
 
 def _why_not(stock: Stock, name: object) -> SealwaxError | None:

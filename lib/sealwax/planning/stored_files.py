@@ -26,7 +26,7 @@ def check_file(item: StoredItem, name: str, data: bytes | None) -> bytes:
         raise CorruptionError("A file of the checkpoint is missing", path=path, hint=DAMAGED)
     digest = item.digests.get(name) if item.verifies else None
     if digest is not None and not manifest.agrees(digest, data):
-        raise _changed(path, digest, f"{len(data)} bytes")
+        raise _changed(path, digest, _said(manifest.digest(data)))
     return data
 
 
@@ -61,7 +61,11 @@ def _changed(path: str, digest: Digest, found: str) -> CorruptionError:
     return CorruptionError(
         "A file is not the one that the checkpoint was sealed with",
         path=path,
-        expected=f"{digest[0]} bytes with CRC-32C {digest[1]:08x}",
+        expected=_said(digest),
         found=found,
         hint=DAMAGED,
     )
+
+
+def _said(digest: Digest) -> str:
+    return f"{digest[0]} bytes with CRC-32C {digest[1]:08x}"

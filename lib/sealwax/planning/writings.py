@@ -57,7 +57,8 @@ class Files:
         given: Any = self.contents
         if not isinstance(given, Mapping):
             return Failure(nonsense(by, "the files that it plans", "a dict by name", given))
-        contents = dict(cast("Mapping[str, object]", given))
+        listed = guarded(by, "the files that it plans", dict)
+        contents: dict[str, object] = listed(cast("Mapping[str, object]", given))
         problem = file_names_problem(contents)
         if problem is not None:
             return Failure(problem)
@@ -67,7 +68,8 @@ class Files:
             if callable(content):
                 files[file], later[file] = None, _checked(by, file, content)
             elif isinstance(content, _BYTES):
-                files[file] = bytes(cast("bytes", content))
+                taken = guarded(by, f"the content of {file}", bytes)
+                files[file] = taken(cast("bytes", content))
             else:
                 return Failure(nonsense(by, f"the content of {file}", _EXPECTED, content))
         return Success(Captured(FilesItem(name=name, typestring=typestring, files=files), later))

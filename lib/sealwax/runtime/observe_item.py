@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any, cast, get_args
 
-from sealwax.effects import ReadEntries, ReadFile
+from sealwax.effects import ListDirectory, ListTree, ReadEntries, ReadFile
 from sealwax.errors import InvalidHandlerError, SealwaxError
 from sealwax.layouts import manifest
 from sealwax.planning import names
@@ -59,9 +60,20 @@ def _within(item: StoredItem, perform: Perform) -> Observe:
         checked = isinstance(effect, ReadFile) and below != manifest.NAME
         if checked and (answer is not None or below in item.digests):
             check_file(item, below, answer)
+        if isinstance(effect, (ListDirectory, ListTree)):
+            _check_list(item, below, answer or (), deep=isinstance(effect, ListTree))
         return answer
 
     return look
+
+
+def _check_list(item: StoredItem, below: str, listed: Iterable[str], *, deep: bool) -> None:
+    """Sees that a list lacks no file that was there, for a handler would do without it."""
+    above, there = f"{below}/" if below else "", frozenset(listed)
+    for file in item.digests:
+        inside = file.removeprefix(above)
+        if file.startswith(above) and (inside if deep else inside.partition("/")[0]) not in there:
+            check_file(item, file, None)
 
 
 def _below(directory: str, path: str) -> str | None:

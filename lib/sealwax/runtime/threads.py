@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 import threading
@@ -62,7 +63,7 @@ async def in_thread(
     """
     if brief and getattr(_here, "own", False):
         await anyio.lowlevel.checkpoint_if_cancelled()
-        return function(*args)
+        return _done(function, *args)
     began = False
 
     def call() -> T:
@@ -70,7 +71,7 @@ async def in_thread(
         began = True
         before, _here.meter = getattr(_here, "meter", None), current()
         try:
-            return function(*args)
+            return _done(function, *args)
         finally:
             _here.meter = before
 
@@ -83,3 +84,14 @@ async def in_thread(
             raise
     # Python 3.12 and later start no thread while the interpreter goes down.
     return call()
+
+
+def _done(function: Callable[[*Args], T], *args: *Args) -> T:
+    """What a function gives. If it raises what cancels tasks, that is an error of its own.
+
+    A group of tasks would take the step for cancelled, and those that need it would wait for ever.
+    """
+    try:
+        return function(*args)
+    except asyncio.CancelledError as error:
+        raise RuntimeError("a function raised CancelledError, which is for tasks") from error

@@ -21,7 +21,7 @@ from sealwax.trees.flatten import Flat, Leaf, flatten
 from sealwax.trees.keys import KeyKind
 from sealwax.trees.records import Entry
 from sealwax.trees.registry import TreeDef, treedef
-from sealwax.trees.report import Gap, difference
+from sealwax.trees.report import LOAD, Gap, Sides, difference
 from sealwax.trees.structure import (
     Branch,
     EmptyKind,
@@ -93,6 +93,8 @@ def match(
     *,
     partial: bool = False,
     check: Callable[[Sequence[Wanted]], list[Difference]] | None = None,
+    sides: Sides = LOAD,
+    hint: str | None = None,
 ) -> Result[Matching, SealwaxError]:
     """Matches ``template`` against what is stored.
 
@@ -104,6 +106,8 @@ def match(
         template has and the checkpoint does not is an error all the same.
       check: Tells how leaves do not fit. It is asked only where the trees do not fit, so that
         one error has all there is to say.
+      sides: What the two are called.
+      hint: What to do where they do not fit; by default what helps a load.
 
     Returns:
       What to read for each leaf; a ``TreeMismatchError`` that lists every difference.
@@ -124,7 +128,9 @@ def match(
         surplus = [] if partial else walk.unexpected
         wanted = [source for source in walk.sources if isinstance(source, Wanted)]
         different = walk.different + (check(wanted) if check is not None else [])
-        return Failure(difference(walk.missing, surplus, different, near=unused))
+        return Failure(
+            difference(walk.missing, surplus, different, near=unused, sides=sides, hint=hint)
+        )
     return Success(_matching(template, walk.sources, stored))
 
 

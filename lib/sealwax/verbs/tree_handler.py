@@ -10,7 +10,7 @@ import numpy as np
 from sealwax.arrays.leafkinds import classify
 from sealwax.checkpointables import typestrings as names_of
 from sealwax.context import Context, resolve
-from sealwax.errors import SealwaxError, UnsupportedLeafError
+from sealwax.errors import InvalidHandlerError, SealwaxError, UnsupportedLeafError
 from sealwax.layouts import manifest
 from sealwax.leaf_handlers import LeafHandlers
 from sealwax.options import Options
@@ -98,12 +98,25 @@ class PyTreeHandler(PlannedHandler[Any, Any]):
         template = abstract_checkpointable
         if isinstance(template, CheckpointMetadata):
             template = cast("CheckpointMetadata[Any]", template).metadata
-        options = self._merged(item.options)
-        return FromTree(contents=item.observed, template=template, options=options)
+        return FromTree(contents=_seen(item), template=template, options=self._merged(item.options))
 
     def plan_metadata(self, item: StoredItem) -> Reading[PyTree]:
         """The tree with shapes, dtypes and shardings for arrays."""
-        return Known(tree_metadata(item.observed, item.options.pytree))
+        return Known(tree_metadata(_seen(item), item.options.pytree))
+
+
+def _seen(item: StoredItem) -> Contents:
+    """What ``observe`` found, also where another handler lets this one plan."""
+    found: object = item.observed
+    if isinstance(found, Contents):
+        return found
+    raise InvalidHandlerError(
+        "PyTreeHandler was to plan a load without what its observe had found",
+        expected="item.observed as PyTreeHandler().observe(item, look) gives it",
+        found=f"an object of type {type(found).__qualname__}",
+        hint="A handler that lets it plan also observes with it: "
+        "`async def observe(self, item, look): return await PyTreeHandler().observe(item, look)`.",
+    )
 
 
 def _raise(error: SealwaxError | None) -> None:

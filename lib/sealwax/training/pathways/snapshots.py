@@ -21,11 +21,17 @@ from sealwax.training.pathways.split_copies import SplitCopies
 from sealwax.trees.flatten import Flat, flatten
 from sealwax.trees.match import Matching, Wanted, match
 from sealwax.trees.records import Entry, empty_entry
+from sealwax.trees.report import Sides
 from sealwax.trees.structure import EmptyKind, PyTree
 
 jax: Any = _jax
 _log = logging.getLogger("sealwax")
 _ARRAY, _OTHER = "jax.Array", "scalar"
+_SIDES = Sides(
+    first="the template",
+    second="the snapshot",
+    headline="the template does not fit the snapshot",
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +127,8 @@ def matched(snapshot: Snapshot, template: PyTree) -> Matching:
     Raises:
       TreeMismatchError: They do not fit.
     """
-    return raised(match(template, snapshot.entries))
+    hint = "A snapshot comes back whole: put ... in the place of what is not wanted."
+    return raised(match(template, snapshot.entries, sides=_SIDES, hint=hint))
 
 
 def targets(snapshot: Snapshot, matching: Matching) -> dict[str, Any]:
