@@ -42,16 +42,16 @@ def check(
     if not saving.use_ocdbt:
         return
     found = _decode({name.removeprefix(database): data for name, data in files.items()})
-    if found != {key.encode(): value for key, value in store.entries}:
-        lost = next((key for key, value in store.entries if found.get(key.encode()) != value), None)
+    if found != dict(store.entries):
+        lost = next((key for key, value in store.entries if found.get(key) != value), None)
         raise _unsealed(
             "The database holds something else than was put into it",
-            "a key too many" if lost is None else repr(lost),
+            "a key too many" if lost is None else repr(lost.decode()),
         )
 
 
 def _check_forms(inventory: Inventory, store: Store, format: ZarrFormat) -> None:
-    metadata = iter(store.metadata().values())
+    metadata = iter([value for _, value in store.entries if isinstance(value, bytes)])
     known: set[tuple[int, int]] = set()
     for name, form, chunks in zip(inventory.names, inventory.arrays, store.stored, strict=True):
         if len(chunks) != form.chunk_count:

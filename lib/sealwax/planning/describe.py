@@ -120,7 +120,7 @@ class Description:
     def _database(self, store: Store) -> dict[str, bytes]:
         nodes = orbax.data_file(self.batches)
         made = ocdbt.encode(
-            [(key.encode(), value) for key, value in store.entries],
+            store.entries,
             nodes_file=nodes,
             uuid=bytes.fromhex(self.token),
             commit_time_ns=self.now,

@@ -32,11 +32,11 @@ class Store(NamedTuple):
 
     stored: Sequence[Sequence[Stored]]
     compressed: frozenset[int]
-    entries: Sequence[tuple[str, Value]]
+    entries: Sequence[tuple[bytes, Value]]
 
     def metadata(self) -> dict[str, bytes]:
         """The metadata of every array, by key."""
-        return {key: value for key, value in self.entries if isinstance(value, bytes)}
+        return {key.decode(): value for key, value in self.entries if isinstance(value, bytes)}
 
 
 def zarr_format(saving: ArrayOptions.Saving) -> ZarrFormat:
@@ -68,11 +68,15 @@ def fill(inventory: Inventory, saving: ArrayOptions.Saving, batches: int, *resul
     compressed = frozenset(range(len(forms))) if always(saving) else frozenset[int]().union(*found)
     # Thousands of leaves share a handful of forms, and of places of chunks.
     metadata = functools.cache(functools.partial(_metadata, format=format))
-    place = functools.cache(functools.partial(chunk_key, "", format=format))
-    last = metadata_key("", format)
-    entries: list[tuple[str, Value]] = []
+
+    @functools.cache
+    def place(index: tuple[int, ...]) -> bytes:
+        return chunk_key("", index, format).encode()
+
+    last = metadata_key("", format).encode()
+    entries: list[tuple[bytes, Value]] = []
     for array, (name, form) in enumerate(zip(inventory.names, forms, strict=True)):
-        above = prefix(name)
+        above = prefix(name).encode()
         entries.append((above + last, metadata(form, array in compressed)))
         for chunk in stored[array]:
             found = DataRef(chunk.file, chunk.offset, chunk.length)

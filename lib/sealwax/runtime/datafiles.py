@@ -28,26 +28,48 @@ _Array = np.ndarray[Any, Any]
 
 def write_batch(effect: WriteBatch, target: FileSystem = LOCAL) -> list[Stored]:
     """Writes slabs into a new file and tells where each chunk went."""
+    stored, file = begin_batch(effect, target)
+    end_batch(effect, file)
+    return stored
+
+
+def begin_batch(effect: WriteBatch, target: FileSystem = LOCAL) -> tuple[list[Stored], Writable]:
+    """Writes slabs into a new file, and tells where each chunk went; the file is open still.
+
+    Whoever closed it might miss that the disk refused what it took.
+    """
     file = target.create(effect.path)
+    try:
+        return _append(effect, file), file
+    except BaseException:
+        file.close()
+        raise
+
+
+def end_batch(effect: WriteBatch, file: Writable) -> None:
+    """Brings a batch to stable storage, where that is asked, and closes its file."""
+    try:
+        if effect.sync:
+            file.sync()
+    finally:
+        file.close()
+
+
+def _append(effect: WriteBatch, file: Writable) -> list[Stored]:
     out = _Appender(file)
     stored: list[Stored] = []
     name = effect.name
     # Constant chunks are encoded alike: thousands of them lie in one place.
     places: dict[bytes, int] = {}
     sharing = any(effect.compressed)
-    try:
-        for leaf, index, payload, trailer, crc in encoded(effect):
-            offset, length = out.offset, payload.nbytes + len(trailer)
-            if sharing and length <= _FEW_ENCODED_BYTES:
-                offset = places.setdefault(payload.tobytes(), offset)
-            if offset == out.offset:
-                out.append(payload, trailer)
-            stored.append(Stored(leaf, index, name, offset, length, crc))
-        out.flush()
-        if effect.sync:
-            file.sync()
-    finally:
-        file.close()
+    for leaf, index, payload, trailer, crc in encoded(effect):
+        offset, length = out.offset, payload.nbytes + len(trailer)
+        if sharing and length <= _FEW_ENCODED_BYTES:
+            offset = places.setdefault(payload.tobytes(), offset)
+        if offset == out.offset:
+            out.append(payload, trailer)
+        stored.append(Stored(leaf, index, name, offset, length, crc))
+    out.flush()
     return stored
 
 

@@ -1,6 +1,7 @@
 """The executor: performs a plan's graph of effects, and is where everything happens.
 
-Steps run side by side as soon as what they need is done, within byte budgets. The first error
+Steps run side by side as soon as what they need is done, within byte budgets; what needs only the
+answer of a step goes on when that is there, which may be early (``early``). The first error
 stops the rest, carries the effect, the leaf and the path, and keeps the other failures as notes;
 then what the operation left behind is undone, unless the checkpoint was sealed already. From the
 seal on nothing is cancelled any more: what is sealed is also finished.
@@ -11,7 +12,8 @@ from __future__ import annotations
 import collections
 import dataclasses
 import errno
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import functools
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 import anyio
@@ -40,7 +42,7 @@ from sealwax.errors import (
     SealwaxError,
     StorageError,
 )
-from sealwax.runtime import garbage
+from sealwax.runtime import early, garbage
 from sealwax.runtime.budget import Budget
 from sealwax.runtime.meter import Meter, metering, owned_bytes
 from sealwax.runtime.threads import in_thread
@@ -123,11 +125,12 @@ class _Run:
         self.done: set[int] = set()
         self.left: dict[int, int] = {}
         self.followers = collections.defaultdict[int, list[Step]](list)
+        self.heirs = collections.defaultdict[int, list[Step]](list)
         for step in plan.steps:
-            needs = step.needs
-            self.left[step.number] = len(needs)
-            for number in needs:
-                self.followers[number].append(step)
+            self.left[step.number] = len(step.needs)
+            for number in step.needs:
+                those = self.followers if number in step.after else self.heirs
+                those[number].append(step)
         holding = [step.number for step in plan.steps if step.holds]
         self.turn = dict(zip(holding[1:], holding, strict=False))
         self.granted = {number: anyio.Event() for number in holding}
@@ -169,7 +172,9 @@ class _Run:
         taken = step.holds + step.keeps
         self.meter.hold(taken)
         try:
-            answer = self.results[step.number] = await self.act(step.effect)
+            with early.taking(functools.partial(self.answer, step)):
+                answer = await self.act(step.effect)
+            self.results[step.number] = answer
             self.held[step.number] = taken = self.account(step, answer)
         except (Exception, KeyboardInterrupt, SystemExit, GeneratorExit) as error:
             self.failed.append((step, error))
@@ -219,9 +224,18 @@ class _Run:
             if not self.users[number] and number != self.plan.result:
                 self.results[number] = None
                 self.let_go(number)
-        for follower in self.followers[step.number]:
-            self.left[follower.number] -= 1
-            self.start(follower)
+        self.let_on((*self.heirs.pop(step.number, ()), *self.followers[step.number]))
+
+    def answer(self, step: Step, value: Any) -> None:
+        """Lets those go on that need what a step gives, and not that it is done."""
+        self.results[step.number] = value
+        self.let_on(self.heirs.pop(step.number, ()))
+
+    def let_on(self, steps: Iterable[Step]) -> None:
+        """Counts for each of these that something that it needs is there."""
+        for step in steps:
+            self.left[step.number] -= 1
+            self.start(step)
 
     def stage(self, step: Step) -> bool:
         """Counts a step for which the caller waits, and tells whether it was the last one."""

@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from sealwax.effects import Effect
+from sealwax.runtime import early
 
 Forward: TypeAlias = Callable[[Effect], Awaitable[Any]]
 Stack: TypeAlias = "tuple[Handler, ...]"
@@ -76,7 +77,10 @@ def current() -> Stack:
 
 
 async def perform(effect: Effect, stack: Stack, live: Forward) -> Any:
-    """Hands an effect to the innermost handler; each may forward to the one outside it."""
+    """Hands an effect to the innermost handler; each may forward to the one outside it.
+
+    A handler may give another answer than the one that it gets, so none is given early.
+    """
     if not stack:
         return await live(effect)
     outer = stack[:-1]
@@ -84,4 +88,5 @@ async def perform(effect: Effect, stack: Stack, live: Forward) -> Any:
     async def forward(passed: Effect) -> Any:
         return await perform(passed, outer, live)
 
-    return await stack[-1].perform(effect, forward)
+    with early.taking(None):
+        return await stack[-1].perform(effect, forward)

@@ -16,6 +16,7 @@ from sealwax.runtime import (
     datafiles,
     devices,
     digesting,
+    early,
     files,
     foreign,
     leases,
@@ -169,7 +170,7 @@ class Live:
             case e.Probe():
                 return await self._blocking(staging.probe, effect)
             case e.WriteBatch():
-                return await self._blocking(datafiles.write_batch, effect)
+                return await self._write_batch(effect)
             case e.WriteChunks():
                 return await self._blocking(manyfiles.write_chunks, effect)
             case e.Allocate():
@@ -186,6 +187,15 @@ class Live:
                 return await self._blocking(devices.place, effect)
             case _:
                 assert_never(effect)
+
+    async def _write_batch(self, effect: e.WriteBatch) -> Any:
+        stored, file = await self._blocking(datafiles.begin_batch, effect)
+        early.answer(stored)
+        # A file that is open has to be closed, whatever happens meanwhile.
+        with anyio.CancelScope(shield=True):
+            end = self._blocking if effect.sync else self._brief
+            await end(datafiles.end_batch, effect, file)
+        return stored
 
     async def _sized(self, function: Callable[..., _T], effect: e.Stage | e.ReadBatch) -> _T:
         few = effect.nbytes <= _FEW_BYTES

@@ -142,10 +142,10 @@ async def find(
 
 
 async def _readable(perform: Perform, path: str, known: bool) -> bytes | None:
-    """A file that helps, and that whoever cannot do without it will read again."""
+    """A file that helps where it is one; who cannot do without it finds out that it is not."""
     try:
         return await perform(ReadFile(path=path)) if known else None
-    except OSError:
+    except IsADirectoryError:
         return None
 
 
