@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorstore as ts
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,7 +27,45 @@ def test_a_frame_holds_its_data(pattern: bytes, repeats: int, changed: int | Non
     data = np.frombuffer(pattern * repeats, np.uint8).copy()
     if changed is not None:
         data[changed % data.size] ^= 1
-    assert decompress(compress(data), data.size).tobytes() == data.tobytes()
+    found = np.zeros_like(data)
+    decompress(compress(data), found)
+    assert found.tobytes() == data.tobytes()
+
+
+@pytest.mark.parametrize("size", [0, 1, 999, 1001, 5000])
+def test_a_frame_of_another_size_is_refused_and_nothing_beyond_is_written(size: int) -> None:
+    frame = compress(np.arange(1000, dtype=np.uint16).view(np.uint8)[:1000])
+    around = np.full(size + 16, 7, np.uint8)
+    with pytest.raises(ValueError, match=f"does not hold {size} bytes"):
+        decompress(frame, around[8 : size + 8])
+    assert (around[:8] == 7).all()
+    assert (around[-8:] == 7).all()
+
+
+@given(at=st.integers(0, 1 << 16), bit=st.integers(0, 7))
+def test_a_broken_frame_is_refused_or_gives_other_data(at: int, bit: int) -> None:
+    data = np.random.default_rng(0).integers(0, 4, 4000).astype(np.uint8)
+    frame = compress(data).copy()
+    frame[at % frame.size] ^= 1 << bit
+    with contextlib.suppress(ValueError):
+        decompress(frame, np.empty_like(data))
+
+
+def test_tensorstore_decodes_what_is_encoded_here() -> None:
+    data = np.random.default_rng(0).integers(0, 4, 4096).astype(np.uint8)
+    spec = {
+        "driver": "zarr3",
+        "kvstore": {"driver": "memory"},
+        "metadata": {
+            "shape": [data.size],
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [data.size]}},
+            "data_type": "uint8",
+            "codecs": [{"name": "bytes"}, {"name": "zstd", "configuration": {"level": 1}}],
+        },
+    }
+    array = ts.open(spec, create=True, context=ts.Context()).result()
+    array.kvstore.write("c/0", compress(data).tobytes()).result()
+    assert np.array_equal(array.read().result(), data)
 
 
 def rows(path: Path) -> list[manifest.Row]:

@@ -1,8 +1,4 @@
-"""Zstandard, as TensorStore's Zarr driver speaks it.
-
-The standard library has no Zstandard before Python 3.14 and TensorStore exposes none, but an
-array in its memory store is encoded by the very codec that will decode it later.
-"""
+"""Zstandard frames: a chunk is one, and is decoded straight into where it belongs."""
 
 from __future__ import annotations
 
@@ -10,14 +6,13 @@ import functools
 from typing import Any
 
 import numpy as np
-import tensorstore
+import zstandard
 
 from sealwax.arrays.zarr import ZSTD_LEVEL
 
-ts: Any = tensorstore  # Half of its own types are unknown to a strict checker.
+zstd: Any = zstandard  # Its own types know of no reader but files.
 
 _Bytes = np.ndarray[Any, np.dtype[np.uint8]]
-_CHUNK = "c/0"
 _PATTERN = 16
 _FEW_BYTES = 4 << 10
 
@@ -46,40 +41,22 @@ def _constant(pattern: bytes, size: int) -> _Bytes:
 
 
 def _encode(data: _Bytes) -> _Bytes:
-    array = _array(data.size)
-    array.write(data).result()
-    return np.frombuffer(array.kvstore.read(_CHUNK).result().value, np.uint8)
+    return np.frombuffer(zstd.ZstdCompressor(level=ZSTD_LEVEL).compress(data), np.uint8)
 
 
-def decompress(frame: _Bytes, size: int) -> _Bytes:
-    """The ``size`` bytes that a Zstandard frame holds.
+def decompress(frame: _Bytes, into: _Bytes) -> None:
+    """Decodes a Zstandard frame that holds as many bytes as there are to be filled.
 
     Raises:
       ValueError: The frame is broken, or holds another number of bytes.
     """
-    array = _array(size)
-    array.kvstore.write(_CHUNK, frame.tobytes()).result()
-    return np.asarray(array.read().result())
-
-
-def _array(size: int) -> Any:
-    return ts.open(
-        {
-            "driver": "zarr3",
-            "kvstore": {"driver": "memory"},
-            "store_data_equal_to_fill_value": True,
-            "fill_missing_data_reads": False,
-            "metadata": {
-                "shape": [size],
-                "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [size]}},
-                "data_type": "uint8",
-                "codecs": [
-                    {"name": "bytes"},
-                    {"name": "zstd", "configuration": {"level": ZSTD_LEVEL}},
-                ],
-            },
-        },
-        create=True,
-        # A context of its own is a memory store of its own.
-        context=ts.Context(),
-    ).result()
+    rest = memoryview(into)  # pyright: ignore[reportArgumentType]
+    try:
+        with zstd.ZstdDecompressor().stream_reader(frame) as reader:
+            while rest and (done := reader.readinto(rest)):
+                rest = rest[done:]
+            over = reader.read(1)
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from error
+    if rest or over:
+        raise ValueError(f"the frame does not hold {into.size} bytes")

@@ -261,11 +261,15 @@ def _fetch(fetch: Fetch, buffer: _Array, file: Readable, effect: ReadBatch) -> N
     if direct:
         return
     size = math.prod(fetch.chunk_shape) * buffer.dtype.itemsize
-    whole = payload if fetch.payload else decompress(payload, size)
-    chunk = whole.view(buffer.dtype).reshape(fetch.chunk_shape)
-    if fetch.source is None or fetch.destination is None:
-        as_bytes(buffer)[fetch.start : fetch.start + size] = as_bytes(chunk)
+    run = fetch.destination is None
+    if fetch.payload:
+        whole = payload
     else:
+        place = as_bytes(buffer)[fetch.start : fetch.start + size] if run else None
+        whole = np.empty(size, np.uint8) if place is None else place
+        decompress(payload, whole)
+    if not run:
+        chunk = whole.view(buffer.dtype).reshape(fetch.chunk_shape)
         buffer[fetch.destination] = chunk[fetch.source]
 
 
