@@ -41,7 +41,9 @@ def _constant(pattern: bytes, size: int) -> _Bytes:
 
 
 def _encode(data: _Bytes) -> _Bytes:
-    return np.frombuffer(zstd.ZstdCompressor(level=ZSTD_LEVEL).compress(data), np.uint8)
+    frame = zstd.ZstdCompressor(level=ZSTD_LEVEL).compress(data)
+    # A copy, since the frame was cut to its size where there was room for all of the data.
+    return np.frombuffer(frame, np.uint8).copy()
 
 
 def decompress(frame: _Bytes, into: _Bytes) -> None:
