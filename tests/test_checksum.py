@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sealwax.checksum import crc32c, extend, trailer
+from sealwax.checksum import crc32c, crc32c_flat, extend, trailer
 
 
 @given(st.binary())
@@ -19,7 +19,13 @@ def test_every_presentation_of_the_bytes_has_one_checksum(data: bytes) -> None:
     for same in (data, bytearray(data), memoryview(data), memoryview(bytearray(data)), array):
         assert crc32c(same) == expected
     assert crc32c(frozen) == expected
+    assert crc32c_flat(array) == crc32c_flat(frozen) == expected
     assert trailer(data) == expected.to_bytes(4, "little")
+
+
+def test_the_plain_function_refuses_what_is_not_contiguous() -> None:
+    with pytest.raises(ValueError, match="contiguous"):
+        crc32c_flat(np.arange(8, dtype=np.uint8)[::2])
 
 
 @given(st.binary(), st.binary(), st.binary())

@@ -1,8 +1,9 @@
 """Planning a save: from what there is to save and what is at the path to a plan.
 
 The steps of a plan are: make the directories; for each item, bring data to the host, write it and
-what describes it, and sync its directories from the bottom up, all items side by side; write the
-files of the checkpoint itself; seal with one rename or exchange; sync the directory above.
+what describes it, and sync its directories from the bottom up, all items side by side; beside them,
+once it is known what they hold, write the files of the checkpoint itself; seal with one rename or
+exchange; sync the directory above.
 Whatever happens before the seal is undone by removing one temporary directory; nothing that was
 there before is touched until the seal is durable.
 """
