@@ -102,7 +102,7 @@ class TestCoroutines:
         eventually(lambda: ocp.is_orbax_checkpoint(path))
 
     @pytest.mark.parametrize(
-        "kind", [e.Look, e.MakeDirectory, e.Stage, e.WriteBatch, e.WriteFile, e.SyncDirectory]
+        "kind", [e.Look, e.MakeDirectory, e.Stage, e.WriteBatch, e.WriteFiles, e.SyncTree]
     )
     @pytest.mark.parametrize("how", ["cancelled", "late"])
     async def test_cancelling_a_save_leaves_nothing(

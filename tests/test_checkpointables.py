@@ -516,7 +516,9 @@ class TestFailures:
             response.result()
         assert names(path.parent) == []
 
-    @pytest.mark.parametrize("kind", [e.Stage, e.WriteBatch, e.WriteFile, e.DigestTree, e.Rename])
+    @pytest.mark.parametrize(
+        "kind", [e.Stage, e.WriteBatch, e.WriteFile, e.WriteFiles, e.DigestTree, e.Rename]
+    )
     def test_any_failing_effect_leaves_nothing(self, path: Path, kind: type) -> None:
         with inject(kind, error=FULL), pytest.raises(errors.StorageError, match="No space"):
             ocp.save_checkpointables(path, mixed(), context=POINTS)

@@ -472,7 +472,7 @@ class TestPlans:
             with record() as trace:
                 plan = ocp.plan_delete(several, checkpointable_name=item)
             assert plan.effects > 2
-            assert not {"Rename", "RemoveTree", "WriteFile"} & set(trace.kinds())
+            assert not {"Rename", "RemoveTree", "WriteFile", "WriteFiles"} & set(trace.kinds())
         assert snapshot(several.parent) == before
 
     def test_the_context_in_force_is_the_one_of_the_call(self, ckpt: Path) -> None:

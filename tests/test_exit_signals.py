@@ -148,7 +148,7 @@ class TestSignals:
     def test_sigterm_leaves_what_the_next_save_there_removes(self, path: Path) -> None:
         status, _, err = interrupt(
             """
-            with gate(e.WriteFile) as writing:
+            with gate(e.WriteFiles) as writing:
                 ocp.save_async(PATH, STATE)
                 writing.arrived.wait()
                 print("saving", flush=True)
@@ -202,7 +202,7 @@ class TestSignals:
         """``os._exit`` is for leaving at once: nothing of Python's, or of ours, runs any more."""
         status, out, err = run(
             """
-            with gate(e.WriteFile) as writing:
+            with gate(e.WriteFiles) as writing:
                 ocp.save_async(PATH, STATE)
                 writing.arrived.wait()
                 os._exit(6)

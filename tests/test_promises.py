@@ -58,7 +58,7 @@ class TestAtomicVisibility:
     def test_a_path_holds_the_old_the_new_or_nothing(self, tmp_path, moment):
         path = tmp_path / "c"
         sealwax.save(path, state(1))
-        for kind in (e.MakeDirectory, e.WriteBatch, e.WriteFile, e.SyncDirectory, e.Exchange):
+        for kind in (e.MakeDirectory, e.WriteBatch, e.WriteFiles, e.SyncTree, e.Exchange):
             with (
                 inject(kind, error=EIO, moment=moment),
                 pytest.raises(OSError, match="Input/output error"),
@@ -107,9 +107,9 @@ class TestDurableOnReturn:
         assert all(
             effect.sync
             for effect in trace.effects
-            if isinstance(effect, e.WriteFile | e.WriteBatch)
+            if isinstance(effect, e.WriteFiles | e.WriteBatch)
         )
-        assert kinds[seal + 1 :] == ["SyncDirectory"]
+        assert kinds[seal - 1 :] == ["SyncTree", "Rename", "SyncDirectory"]
         assert trace.effects[-1].path == str(tmp_path)
 
 
@@ -213,7 +213,7 @@ class TestAFailedSyncIsFinal:
     def test_what_could_not_be_synced_is_never_tried_again(self, tmp_path):
         with (
             record() as trace,
-            inject(e.SyncDirectory, error=EIO),
+            inject(e.SyncTree, error=EIO),
             retry(times=3),
             pytest.raises(OSError, match="Input/output error"),
         ):
@@ -227,7 +227,7 @@ class TestAFailedSyncIsFinal:
             with (
                 contextlib.suppress(OSError),
                 record() as trace,
-                inject(e.SyncDirectory, error=error),
+                inject(e.SyncTree, error=error),
             ):
                 sealwax.save(tmp_path / "c", state(1))
             places.append(next(x.path for x in trace.effects if isinstance(x, e.MakeDirectory)))

@@ -305,7 +305,7 @@ class TestFailures:
 class TestCancelling:
     """Cancelling leaves nothing behind, or a sealed checkpoint."""
 
-    @pytest.mark.parametrize("kind", [e.MakeDirectory, e.WriteBatch, e.WriteFile, e.SyncDirectory])
+    @pytest.mark.parametrize("kind", [e.MakeDirectory, e.WriteBatch, e.WriteFiles, e.SyncTree])
     def test_before_the_seal_nothing_is_left(
         self, tmp_path: Path, path: Path, kind: type[Any]
     ) -> None:

@@ -39,17 +39,22 @@ def test_the_trace_of_a_save_keeps_the_sync_contract(tmp_path, overwriting):
 
     def synced(directory: str, after: int, before: int) -> bool:
         return any(
-            isinstance(effect, e.SyncDirectory) and effect.path == directory
+            (isinstance(effect, e.SyncDirectory) and effect.path == directory)
+            or (isinstance(effect, e.SyncTree) and f"{directory}/".startswith(f"{effect.path}/"))
             for effect in trace[after:before]
         )
 
     written = 0
     for number, effect in enumerate(trace):
         match effect:
-            case e.WriteFile() | e.WriteBatch():
+            case e.WriteBatch(path=at, sync=sync):
                 written += 1
-                assert effect.sync
-                assert synced(os.path.dirname(effect.path), number, seal)
+                assert sync
+                assert synced(os.path.dirname(at), number, seal)
+            case e.WriteFiles(directory=at, contents=contents, sync=sync):
+                written += len(contents)
+                assert sync
+                assert synced(at, number, seal)
             case e.MakeDirectory(path=at, lease=False):
                 assert synced(os.path.dirname(at), number, seal)
             case e.RemoveTree():
@@ -60,7 +65,7 @@ def test_the_trace_of_a_save_keeps_the_sync_contract(tmp_path, overwriting):
 
 def test_without_durability_nothing_is_synced_but_the_order_is_the_same(tmp_path):
     durable, atomic = traced(tmp_path / "a"), traced(tmp_path / "b", context=ATOMIC)
-    kinds = [type(x).__name__ for x in durable if not isinstance(x, e.SyncDirectory)]
+    kinds = [type(x).__name__ for x in durable if not isinstance(x, e.SyncDirectory | e.SyncTree)]
     assert sorted(kinds) == sorted(type(x).__name__ for x in atomic)
     assert not any(getattr(x, "sync", False) for x in atomic)
 

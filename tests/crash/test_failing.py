@@ -15,7 +15,7 @@ import sealwax
 from sealwax import effects as e
 from sealwax.effect_handlers import inject
 from sealwax.errors import SealError, StorageError
-from sealwax.runtime import files
+from sealwax.runtime import filesystem
 from tests.crash.states import leftovers, state, step_at
 
 NUMBERS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EDQUOT, errno.EMFILE, errno.EROFS)
@@ -36,7 +36,7 @@ def test_every_number_is_told(tmp_path, number):
 
 def test_a_failed_background_save_leaves_the_old_and_is_told_by_its_response(tmp_path):
     sealwax.save(tmp_path / "c", state(1))
-    for kind in (e.WriteBatch, e.WriteFile, e.SyncDirectory, e.Exchange):
+    for kind in (e.WriteBatch, e.WriteFiles, e.SyncTree, e.Exchange):
         with inject(kind, error=full()):
             response = sealwax.save_async(tmp_path / "c", state(2), overwrite=True)
             with pytest.raises(OSError, match="No space left"):
@@ -56,25 +56,30 @@ def test_what_cannot_be_undone_is_noted_and_cleared_by_the_next_save(tmp_path):
     assert os.listdir(tmp_path) == ["c"]
 
 
-def test_a_disk_that_is_really_full(tmp_path, monkeypatch):
+@pytest.mark.parametrize("where", ["/state/d/00000000", "/state/_strings.json", "/_SEALWAX"])
+def test_a_disk_that_is_really_full(tmp_path, monkeypatch, where):
     """The error comes from the system call and in the middle of a write."""
-    real, written = os.write, []
+    torn = []
 
-    def write(descriptor: int, data) -> int:
-        if written:
+    def writev(descriptor: int, parts) -> int:
+        if not os.readlink(f"/proc/self/fd/{descriptor}").endswith(where):
+            return os.writev(descriptor, parts)
+        if torn:
             raise full()
-        written.append(1)
-        return real(descriptor, bytes(data)[:5])
+        torn.append(os.write(descriptor, bytes(parts[0])[:5]))
+        return torn[-1]
 
     class System:
         def __getattr__(self, name: str):
-            return write if name == "write" else getattr(os, name)
+            return writev if name == "writev" else getattr(os, name)
 
-    monkeypatch.setattr(files, "os", System())
+    monkeypatch.setattr(filesystem, "os", System())
     with pytest.raises(OSError, match="No space left") as caught:
         sealwax.save(tmp_path / "c", state(1))
     monkeypatch.undo()
+    assert torn
     assert caught.value.errno == errno.ENOSPC
+    assert caught.value.path.endswith(where)
     assert os.listdir(tmp_path) == []
 
 

@@ -124,7 +124,7 @@ class TestReadOnly:
 
 class TestVanished:
     @pytest.mark.parametrize(
-        "kind", [e.MakeDirectory, e.WriteBatch, e.WriteFile, e.SyncDirectory, e.Rename]
+        "kind", [e.MakeDirectory, e.WriteBatch, e.WriteFiles, e.SyncTree, e.Rename]
     )
     def test_the_directory_above_goes_while_a_save_is_under_way(self, tmp_path, kind):
         path = tmp_path / "run" / "c"

@@ -37,10 +37,7 @@ PROTOCOLS = (
     "delete, but keep",
     "delete one of two checkpointables",
 )
-EMPTY = "it is empty, so all that can be lost of it is its name, which the directory's sync keeps"
 NEEDLESS = {
-    (f"WriteFile {RUN}/c{TEMPORARY}/orbax.checkpoint", 0): EMPTY,
-    (f"WriteFile {RUN}/a/b/c{TEMPORARY}/orbax.checkpoint", 0): EMPTY,
     (f"SyncDirectory {RUN}/c", 1): "until the next sync of it the record is there for certain, and "
     "says how to go on from whatever is there: the item moved or not, its metadata replaced or not",
 }
@@ -81,7 +78,7 @@ def is_directory(effect: e.Effect) -> bool:
 
 def is_root(effect: e.Effect) -> bool:
     """The last of the directories of a checkpoint to be synced."""
-    return label(effect) == f"SyncDirectory {RUN}/c{TEMPORARY}"
+    return label(effect) == f"SyncTree {RUN}/c{TEMPORARY}"
 
 
 def is_parent(effect: e.Effect) -> bool:
@@ -163,6 +160,7 @@ class Race(Mutant):
         if is_seal(effect) and not self.hits:
             self.hits += 1
             files = {name: data for name, data in flat(written(5)) if data is not None}
+            await forward(e.MakeDirectory(path=effect.target))
             await forward(e.WriteFiles(directory=effect.target, contents=files))
             await forward(e.SyncTree(path=effect.target))
             await forward(e.SyncDirectory(path=RUN))

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 import sealwax
 from sealwax import effects as e
-from sealwax.context import Context
 from sealwax.effect_handlers import TRANSIENT, inject, record, retry
 from sealwax.effects.nature import repeatable
 from sealwax.errors import CorruptionError, OptionValueError, StorageError
@@ -61,12 +60,11 @@ class TestWhat:
         assert (found == "answer") == repeatable(effect)
         assert live.tries == 1 + repeatable(effect)
 
-    @pytest.mark.parametrize("kind", [e.SyncDirectory, e.WriteFile, e.WriteBatch, e.SyncTree])
+    @pytest.mark.parametrize("kind", [e.WriteFiles, e.WriteBatch, e.SyncTree])
     def test_never_a_failed_sync(self, tmp_path, kind):
-        how = Context().at.array.saving.use_ocdbt.set(kind is not e.SyncTree)
         broken, retries = inject(kind, nth=0, error=flaw()), retry(clock=VirtualClock())
         with record() as trace, broken, retries, pytest.raises(StorageError) as caught:
-            sealwax.save(tmp_path / "c", {"w": 1.0}, context=how)
+            sealwax.save(tmp_path / "c", {"w": 1.0})
         assert (broken.hits, retries.repeats) == (1, 0)
         assert any("sync may lie" in note for note in caught.value.__notes__)
         assert isinstance(trace.effects[-1], e.RemoveTree)

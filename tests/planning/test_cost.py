@@ -21,7 +21,7 @@ from sealwax.planning.batches import BATCH_BYTES
 from tests.planning.requests import planned, virtual
 
 MIB = 1 << 20
-FIXED = 17
+FIXED = 9
 """Effects of a save besides its batches: directories, files that describe, syncs, the seal."""
 
 

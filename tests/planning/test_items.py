@@ -20,7 +20,6 @@ from sealwax.layouts.detect import Found
 from sealwax.layouts.manifest import Checkpoint, digest
 from sealwax.layouts.orbax import Facts
 from sealwax.planning.capture import capture_items
-from sealwax.planning.names import parent
 from sealwax.planning.requests import SaveRequest
 from sealwax.planning.save import plan_save
 from sealwax.planning.stock import choose, handler_for, take_stock
@@ -81,15 +80,22 @@ class TestSaves:
     @given(ITEMS.filter(bool))
     def test_all_that_is_written_is_synced_where_it_lies(self, items) -> None:
         plan = planned(items)
-        synced = [s.effect.path for s in plan.steps if isinstance(s.effect, e.SyncDirectory)]
+        synced = [s for s in plan.steps if isinstance(s.effect, e.SyncTree)]
+        (last,) = synced
         summed = [s.effect.path for s in plan.steps if isinstance(s.effect, e.DigestTree)]
         for step in plan.steps:
             match step.effect:
-                case e.WriteFile(path=path, sync=sync) | e.WriteBatch(path=path, sync=sync):
+                case (
+                    e.WriteFile(path=path, sync=sync)
+                    | e.WriteBatch(path=path, sync=sync)
+                    | e.WriteFiles(directory=path, sync=sync)
+                ):
                     assert sync
-                    assert parent(path) in synced
+                    assert f"{path}/".startswith(f"{last.effect.path}/")
+                    assert step.number in last.needs
                 case e.MakeDirectory(path=path, parents=False):
-                    assert parent(path) in synced
+                    assert f"{path}/".startswith(f"{last.effect.path}/")
+                    assert step.number in last.needs
                 case e.BeginSave(path=path) | e.FinishSave(path=path):
                     assert path in summed
                 case _:

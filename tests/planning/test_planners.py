@@ -141,8 +141,9 @@ class TestPlansOfSaves:
         assert all(effect.sync for effect in written.values())
         made = [s.effect.path for s in own if isinstance(s.effect, e.MakeDirectory)]
         assert made == [f"{ROOT}/p", f"{ROOT}/p/deep"]
-        synced = {s.effect.path for s in own if isinstance(s.effect, e.SyncDirectory)}
-        assert synced == set(made)
+        (synced,) = (s for s in plan.steps if isinstance(s.effect, e.SyncTree))
+        assert synced.effect.path == ROOT
+        assert synced.needs >= {step.number for step in own}
         assert not any(isinstance(s.effect, e.BeginSave | e.DigestTree) for s in own)
         assert plan.seal is not None
         assert plan.steps[plan.seal].needs >= {step.number for step in own}

@@ -384,7 +384,7 @@ def test_overwriting_replaces_only_checkpoints_and_empty_directories():
 
 GOLDEN = f"""\
 save {PATH}
-2 leaves, 20 effects, 36 B, at most 0 B of host memory besides what is there
+2 leaves, 12 effects, 36 B, at most 0 B of host memory besides what is there
 [tmp] is {ROOT}
 
  #  effect                                             bytes  after
@@ -397,23 +397,15 @@ save {PATH}
  5  derive the keys of the store                              4
  6  derive the item's files                                   5
  7  derive that nothing is missing                            5-6
- 8  write [tmp]/state/_METADATA and sync                      2 6-7
- 9  write [tmp]/state/_SEALWAX and sync                       2 6-7
-10  write [tmp]/state/d/00000001 and sync                     2 6-7
-11  write [tmp]/state/manifest.ocdbt and sync                 2 6-7
-12  sync directory [tmp]/state/d                              1-11
-13  sync directory [tmp]/state                                1-12
-14  derive the digest of the item                             6
-15  tell the time                                             14
-16  derive the checkpoint's files                             14-15
-17  write [tmp]/orbax.checkpoint and sync                     0 16
-18  write [tmp]/_CHECKPOINT_METADATA and sync                 0 16
-19  write [tmp]/_SEALWAX and sync                             0 16
-20  write [tmp]/commit_success.txt and sync                   0 16
-21  sync directory [tmp]                                      0-20
-22  seal: exchange [tmp] and {PATH}                        0-21
-23  sync directory /runs/a                                    22
-24  remove [tmp]                                              23"""
+ 8  write files below [tmp]/state and sync                    2 6-7
+ 9  derive the digest of the item                             6
+10  tell the time                                             9
+11  derive the checkpoint's files                             9-10
+12  write files below [tmp] and sync                          0 11
+13  sync directory [tmp] and all below it                     0-12
+14  seal: exchange [tmp] and {PATH}                        0-13
+15  sync directory /runs/a                                    14
+16  remove [tmp]                                              15"""
 
 
 def test_a_plan_is_printed_as_a_table():

@@ -365,7 +365,7 @@ def test_it_runs_in_the_callers_context():
         ("save", e.Look),
         ("save", e.Stage),
         ("save", e.MakeDirectory),
-        ("save", e.WriteFile),
+        ("save", e.WriteFiles),
         ("save_async", e.Look),
         ("save_async", e.Stage),
     ],

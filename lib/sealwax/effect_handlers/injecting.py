@@ -98,7 +98,7 @@ class Inject(Handler):
 
 
 def beginning(effect: Effect) -> Effect | None:
-    """What a write that was torn has done: half of its first file, which is not synced.
+    """What a write that was torn has done: some of its files and half of one, and none is synced.
 
     ``None`` for an effect that writes no file.
     """
@@ -106,10 +106,10 @@ def beginning(effect: Effect) -> Effect | None:
         case WriteFile(content=bytes() as content):
             return dataclasses.replace(effect, content=_half(content), sync=False)
         case WriteFiles(directory=directory, contents=Mapping() as contents) if contents:
-            name = next(iter(contents))
-            return WriteFiles(
-                directory=directory, contents={name: _half(contents[name])}, sync=False
-            )
+            begun = dict(list(contents.items())[: len(contents) // 2 + 1])
+            last = next(reversed(begun))
+            begun[last] = _half(begun[last])
+            return WriteFiles(directory=directory, contents=begun, sync=False)
         case WriteBatch(path=path):
             return WriteFile(path=path, content=_half(_first_chunk(effect)), sync=False)
         case WriteChunks(directory=directory, names=names, slabs=slabs):

@@ -136,6 +136,12 @@ class MemoryFiles:
             made.lease = lease
             self._change((*self._paths.free(path), made))
 
+    def ensure_directory(self, path: str) -> None:
+        """Makes a directory, unless it is there."""
+        with self._lock:
+            if self._paths.find_or_none(path) is None:
+                self.make_directory(path, None)
+
     def make_directories(self, path: str, mode: int | None = None, maker: object = None) -> None:
         """Makes a directory and those above it, where they are missing, and notes for whom."""
         with self._lock:
@@ -351,6 +357,9 @@ class MemoryFile:
     def size(self) -> int:
         """How many bytes it has."""
         return len(self._file.content)
+
+    def start_sync(self) -> None:
+        """Nothing is on its way to where it is safe before `sync`."""
 
     def sync(self) -> None:
         """Brings what was written to stable storage."""

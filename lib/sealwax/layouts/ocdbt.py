@@ -7,15 +7,16 @@ its keys share; its parent keeps it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sealwax.errors import NameCollisionError, OptionValueError, UnsupportedLeafError
 from sealwax.layouts import varint
+from sealwax.layouts.ocdbt_columns import Column, Columns, Home
 from sealwax.layouts.ocdbt_format import (
     MANIFEST_MAGIC,
     MAX_GENERATION,
@@ -38,8 +39,6 @@ from sealwax.layouts.ocdbt_keys import SortedKeys
 
 __all__ = ["encode"]
 
-_Column = npt.NDArray[np.int64]
-
 # What TensorStore counts for an entry beside its key and value when it splits nodes.
 _LEAF_ENTRY_BYTES = 16
 _REFERENCE_BYTES = 16
@@ -47,7 +46,7 @@ _INTERIOR_ENTRY_BYTES = 56
 
 
 def encode(
-    entries: Sequence[tuple[bytes, Value]],
+    entries: Columns | Iterable[tuple[bytes, Value]],
     *,
     nodes_file: str,
     uuid: bytes,
@@ -60,7 +59,7 @@ def encode(
     """Encodes a database that holds ``entries``, uncompressed and with a single manifest.
 
     Args:
-      entries: Keys in any order, each with its value or with where the value lies.
+      entries: Keys, each with its value or with where the value lies; in any order, or as columns.
       nodes_file: Data file that the nodes will be in, relative to the database's root.
       uuid: Identifier of the database, 16 bytes.
       commit_time_ns: Time to record, in nanoseconds since the Unix epoch.
@@ -91,7 +90,8 @@ def encode(
     _check_path(nodes_file)
     config = Config(uuid=uuid, max_inline_value_bytes=inline, max_node_bytes=max_node_bytes)
     writer = _Writer(file=nodes_file, offset=nodes_offset, parts=[])
-    level: list[_Child] = _leaves(_table(entries, config), config, writer) if entries else []
+    columns = entries if isinstance(entries, Columns) else Columns.of(entries)
+    level: list[_Child] = _leaves(_table(columns, config), config, writer) if columns.keys else []
     height = 0
     while len(level) > 1:
         height += 1
@@ -120,46 +120,44 @@ def _check_path(path: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Table:
-    """The entries as columns; `refs_before[i]` of the first i entries are references."""
+    """The entries, and what is counted of them.
 
+    Of the first i, `before[i]` lie outside, and the values of the others have `starts[i]` bytes.
+    """
+
+    entries: Columns
     keys: SortedKeys
-    inline: list[bytes]
-    refs: list[DataRef]
-    refs_before: _Column
-    offsets: _Column
-    sizes: _Column
-    weights: _Column
+    before: Column
+    starts: Column
+    weights: Column
 
 
-def _table(entries: Sequence[tuple[bytes, Value]], config: Config) -> _Table:
-    ordered = sorted(entries, key=itemgetter(0))
-    keys = SortedKeys.of([key for key, _ in ordered])
-    values = [value for _, value in ordered]
-    indirect = np.array([isinstance(value, DataRef) for value in values], dtype=np.bool_)
-    refs = [value for value in values if isinstance(value, DataRef)]
-    inline = [value for value in values if not isinstance(value, DataRef)]
-    offsets = np.array([ref.offset for ref in refs], dtype=np.int64)
-    sizes = np.empty(len(values), dtype=np.int64)
-    sizes[~indirect] = [len(value) for value in inline]
-    sizes[indirect] = [ref.length for ref in refs]
-    ends = offsets + sizes[indirect]  # negative where they overflow, which the format forbids
-    possible = min(int(offsets.min(initial=0)), int(sizes.min()), int(ends.min(initial=0))) >= 0
-    _check(possible, "DataRef", "an offset, length and end from 0 to 2**63 - 1", "another")
-    weights = _LEAF_ENTRY_BYTES + keys.lengths + np.where(indirect, _REFERENCE_BYTES, sizes)
-    weights[indirect] += np.array([len(ref.base) + len(ref.file) for ref in refs], dtype=np.int64)
-    _check_entries(keys, np.where(indirect, 0, sizes), config.max_inline_value_bytes)
+def _table(entries: Columns, config: Config) -> _Table:
+    keys, outside, sizes = SortedKeys.of(entries.keys), entries.outside, entries.sizes
+    ends = entries.offset + entries.length  # negative where they overflow, which the format forbids
+    lowest = min(int(part.min(initial=0)) for part in (entries.offset, sizes, ends))
+    _check(lowest >= 0, "DataRef", "an offset, length and end from 0 to 2**63 - 1", "another")
+    weights = _LEAF_ENTRY_BYTES + keys.lengths + np.where(outside, _REFERENCE_BYTES, sizes)
+    paths = np.array([len(base) + len(file) for base, file in entries.homes], dtype=np.int64)
+    weights[outside] += paths[entries.home]
+    _check_entries(keys, np.where(outside, 0, sizes), config.max_inline_value_bytes)
+    for base, file in entries.homes:
+        _check_path(base + file)
     return _Table(
+        entries=entries,
         keys=keys,
-        inline=inline,
-        refs=refs,
-        refs_before=np.cumsum(np.insert(indirect, 0, False), dtype=np.int64),
-        offsets=offsets,
-        sizes=sizes,
+        before=_sums(outside),
+        starts=_sums(np.where(outside, 0, sizes)),
         weights=weights,
     )
 
 
-def _check_entries(keys: SortedKeys, inline: _Column, max_inline: int) -> None:
+def _sums(column: npt.NDArray[Any]) -> Column:
+    """The sum of what is before each place, from 0 to that of all."""
+    return np.cumsum(np.insert(column, 0, 0), dtype=np.int64)
+
+
+def _check_entries(keys: SortedKeys, inline: Column, max_inline: int) -> None:
     if (repeated := keys.repeated()) is not None:
         name = repeated.decode(errors="backslashreplace")
         raise NameCollisionError("two entries of the database have the same key", leaf=name)
@@ -215,21 +213,21 @@ def _leaves(table: _Table, config: Config, writer: _Writer) -> list[_Child]:
 
 def _leaf(table: _Table, start: int, end: int, root: bool, writer: _Writer) -> _Child:
     excluded = 0 if root else table.keys.prefix(start, end)
-    before = table.refs_before[start : end + 1]
+    entries, before = table.entries, table.before[start : end + 1]
     first, last = int(before[0]), int(before[-1])
-    refs = table.refs[first:last]
-    files, file_ids = _files(refs)
+    used: list[int] = np.unique(entries.home[first:last]).tolist()
+    homes = [entries.homes[number] for number in used]
     columns = (
-        bytes([0]) + files + varint.encode([end - start]),
+        bytes([0]) + _files(homes) + varint.encode([end - start]),
         *table.keys.columns(start, end, excluded),
-        varint.encode(table.sizes[start:end]),
-        np.diff(before).astype(np.uint8).tobytes(),
-        varint.encode(file_ids),
-        varint.encode(table.offsets[first:last]),
-        b"".join(table.inline[start - first : end - last]),
+        varint.encode(entries.sizes[start:end]),
+        entries.outside[start:end].tobytes(),
+        varint.encode(np.searchsorted(used, entries.home[first:last])),
+        varint.encode(entries.offset[first:last]),
+        entries.data[int(table.starts[start]) : int(table.starts[end])],
     )
     ref = writer.node(columns)
-    indirect = min(sum(ref.length for ref in refs), UINT64_MAX)
+    indirect = min(sum(entries.length[first:last].tolist()), UINT64_MAX)
     statistics = Statistics(keys=end - start, tree_bytes=ref.length, indirect_bytes=indirect)
     return _Child(key=table.keys.keys[start], prefix=excluded, ref=ref, statistics=statistics)
 
@@ -253,9 +251,8 @@ def _interior_node(
     shared, lengths, suffixes = keys.columns(start, end, excluded)
     stats = [child.statistics for child in children]
     refs = [child.ref for child in children]
-    files, file_ids = _files(refs)
     numbers = (
-        file_ids,
+        [0] * len(refs),
         [ref.offset for ref in refs],
         [ref.length for ref in refs],
         [each.keys for each in stats],
@@ -264,7 +261,7 @@ def _interior_node(
     )
     ref = writer.node(
         (
-            bytes([height]) + files + varint.encode([len(children)]),
+            bytes([height]) + _files([("", writer.file)]) + varint.encode([len(children)]),
             shared,
             lengths,
             varint.encode(prefixes - excluded),
@@ -280,7 +277,7 @@ def _interior_node(
     return _Child(key=children[0].key, prefix=excluded, ref=ref, statistics=statistics)
 
 
-def _split(weights: _Column, limit: int, fewest: int) -> list[tuple[int, int]]:
+def _split(weights: Column, limit: int, fewest: int) -> list[tuple[int, int]]:
     """Cuts entries into nodes of at most ``limit``, if that leaves ``fewest`` in each."""
     total = np.cumsum(weights)
     spans: list[tuple[int, int]] = []
@@ -293,16 +290,8 @@ def _split(weights: _Column, limit: int, fewest: int) -> list[tuple[int, int]]:
     return spans
 
 
-def _files(refs: Sequence[DataRef]) -> tuple[bytes, list[int]]:
-    """Encodes the table of the files that ``refs`` are in, and looks each of them up."""
-    pairs = [(ref.base, ref.file) for ref in refs]
-    known = {pair: (pair[0].encode(), pair[1].encode()) for pair in set(pairs)}
-    table = sorted(known.values())
-    for base, file in known:
-        _check_path(base + file)
-    index = {pair: at for at, pair in enumerate(table)}
-    ids = {pair: index[encoded] for pair, encoded in known.items()}
-    return encode_files(table), [ids[pair] for pair in pairs]
+def _files(homes: Sequence[Home]) -> bytes:
+    return encode_files([(base.encode(), file.encode()) for base, file in homes])
 
 
 def _manifest(config: Config, version: Version) -> bytes:

@@ -6,10 +6,15 @@ and against what its parent said of it before it is believed.
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from sealwax.errors import InvalidLayoutError
+from sealwax.layouts.ocdbt_columns import Columns, Home
 from sealwax.layouts.ocdbt_format import (
     MANIFEST_MAGIC,
     MANIFEST_NAME,
@@ -28,7 +33,10 @@ from sealwax.layouts.ocdbt_format import (
     open_frame,
 )
 
-__all__ = ["decode_manifest", "entries"]
+_INT64_MAX = (1 << 63) - 1
+_OTHER = bytes.maketrans(b"\0\1", b"\1\0")
+
+__all__ = ["columns", "decode_manifest", "entries"]
 
 
 def decode_manifest(data: bytes, *, path: str = MANIFEST_NAME) -> Manifest:
@@ -65,6 +73,16 @@ def entries(version: Version, read: Read) -> Iterator[tuple[bytes, Value]]:
     Raises:
       CorruptionError: A node is not what was written; its ``path`` is that of the file.
     """
+    for leaf in _leaves(version, read):
+        yield from leaf.entries()
+
+
+def columns(version: Version, read: Read) -> Columns:
+    """Walks the tree of a version as `entries` does, and gives all of its entries at once."""
+    return Columns.joined(list(_leaves(version, read)))
+
+
+def _leaves(version: Version, read: Read) -> Iterator[Columns]:
     if version.root is None:
         return
     pending = [_Child(ref=version.root, height=version.height, prefix=b"", first=b"")]
@@ -74,7 +92,7 @@ def entries(version: Version, read: Read) -> Iterator[tuple[bytes, Value]]:
         if child.height:
             pending.extend(reversed(_children(child, reader, keys)))
         else:
-            yield from zip(keys.full, _values(child, reader, keys), strict=True)
+            yield _leaf(reader, keys)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +110,7 @@ class _Keys:
     """The keys of a node, the table of its files, and how much of each key a child leaves out."""
 
     full: list[bytes]
-    files: list[tuple[str, str]]
+    files: list[Home]
     excluded: list[int]
 
 
@@ -147,18 +165,8 @@ def _skip_older_versions(reader: Reader) -> None:
     reader.take(9 * count)  # commit time and height
 
 
-def _refs(reader: Reader, files: list[tuple[str, str]], count: int) -> list[DataRef]:
+def _refs(reader: Reader, files: list[Home], count: int) -> list[DataRef]:
     ids, offsets, lengths = reader.column(count), reader.column(count), reader.column(count)
-    return _locate(reader, files, ids, offsets, lengths)
-
-
-def _locate(
-    reader: Reader,
-    files: list[tuple[str, str]],
-    ids: list[int],
-    offsets: list[int],
-    lengths: list[int],
-) -> list[DataRef]:
     if max(ids, default=-1) >= len(files):
         raise reader.broken(f"file {max(ids)} of a table of {len(files)}")
     return [
@@ -193,17 +201,18 @@ def _open_node(child: _Child, data: bytes) -> tuple[Reader, _Keys]:
 
 def _full_keys(child: _Child, reader: Reader, shared: list[int], lengths: list[int]) -> list[bytes]:
     suffixes = reader.take(sum(lengths))
-    prefix = len(child.prefix)
-    keys: list[bytes] = []
     key, at = child.prefix, 0
-    for skip, length in zip(shared, lengths, strict=True):
-        if prefix + skip > len(key):
-            raise reader.broken("a key that shares more than there is")
-        previous, key = key, key[: prefix + skip] + suffixes[at : at + length]
-        at += length
-        if keys and key <= previous:
-            raise reader.broken("keys that are out of order")
+    kept = [len(key) + skip for skip in shared]
+    if any(map(operator.gt, kept[1:], map(operator.add, kept, lengths))):
+        raise reader.broken("a key that shares more than there is")
+    keys: list[bytes] = []
+    for keep, length in zip(kept, lengths, strict=True):
+        end = at + length
+        key = key[:keep] + suffixes[at:end]
+        at = end
         keys.append(key)
+    if any(map(operator.ge, keys, keys[1:])):
+        raise reader.broken("keys that are out of order")
     if keys[0] < child.first:
         raise reader.broken("keys that belong into an earlier node")
     return keys
@@ -221,16 +230,26 @@ def _children(child: _Child, reader: Reader, keys: _Keys) -> list[_Child]:
     ]
 
 
-def _values(child: _Child, reader: Reader, keys: _Keys) -> list[Value]:
+def _leaf(reader: Reader, keys: _Keys) -> Columns:
     count = len(keys.full)
     sizes, kinds = reader.column(count), reader.take(count)
     if kinds.strip(b"\0\1"):
         raise reader.broken("a value that is neither inline nor a reference")
-    outside = [size for size, kind in zip(sizes, kinds, strict=True) if kind]
-    ids, offsets = reader.column(len(outside)), reader.column(len(outside))
-    refs = iter(_locate(reader, keys.files, ids, offsets, outside))
-    values: list[Value] = [
-        next(refs) if kind else reader.take(size) for size, kind in zip(sizes, kinds, strict=True)
-    ]
+    outside = kinds.count(1)
+    ids, offsets = reader.column(outside), reader.column(outside)
+    if max(ids, default=-1) >= len(keys.files):
+        raise reader.broken(f"file {max(ids)} of a table of {len(keys.files)}")
+    if max((*sizes, *offsets)) > _INT64_MAX:
+        raise reader.broken("a value that lies beyond the end of any file")
+    inline = itertools.compress(sizes, kinds.translate(_OTHER))
+    data = reader.take(sum(inline))
     reader.finish()
-    return values
+    return Columns(
+        keys=keys.full,
+        sizes=np.array(sizes, dtype=np.int64),
+        outside=np.frombuffer(kinds, np.bool_),
+        data=data,
+        homes=tuple(keys.files),
+        home=np.array(ids, dtype=np.int64),
+        offset=np.array(offsets, dtype=np.int64),
+    )

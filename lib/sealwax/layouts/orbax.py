@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import msgspec
 from msgspec import Struct
@@ -33,6 +34,8 @@ DEFAULT_ITEM = "state"
 AUTO = "AUTO"
 DAMAGED = "The checkpoint is damaged: load an earlier one, or restore this file from a copy."
 RESERVED = frozenset({"metrics", AUTO, DELETION})
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+_T = TypeVar("_T", bound=Hashable)
 
 
 def data_file(number: int) -> str:
@@ -172,12 +175,22 @@ def tree_metadata(
 
 def shardings(records: Iterable[tuple[str, str]]) -> bytes:
     """The content of ``_sharding``: JSON in JSON, under base64 names."""
-    return msgspec.json.encode({sharding_key(name): text for name, text in records})
+    encoded = _Encoded[str]()
+    return msgspec.json.encode({sharding_key(name): encoded[text] for name, text in records})
+
+
+class _Encoded(dict[_T, msgspec.Raw]):
+    """Values and what they are in JSON: thousands of leaves share a handful of them."""
+
+    def __missing__(self, value: _T) -> msgspec.Raw:
+        encoded = self[value] = msgspec.Raw(msgspec.json.encode(value))
+        return encoded
 
 
 def sharding_key(name: str) -> str:
     """The name under which the sharding of a leaf is recorded."""
-    return base64.urlsafe_b64encode(name.encode()).decode()
+    # What base64 calls safe for URLs, without its checks for each leaf.
+    return binascii.b2a_base64(name.encode(), newline=False).translate(_URL_SAFE).decode()
 
 
 def read_shardings(data: bytes | None, path: str) -> dict[str, str]:
@@ -207,23 +220,28 @@ class ArrayFacts(Struct, frozen=True):
     key_impl: str | None
 
 
+class _ArrayMetadata(Struct, frozen=True):
+    param_name: str
+    write_shape: msgspec.Raw
+    chunk_shape: msgspec.Raw
+    ext_metadata: dict[str, str] | None
+
+
 def array_metadatas(arrays: Iterable[ArrayFacts]) -> bytes:
     """The content of ``array_metadatas/process_0``."""
-    return msgspec.json.encode(
+    shapes = _Encoded[tuple[int, ...]]()
+    records = [
         {
-            "array_metadatas": [
-                {
-                    "array_metadata": {
-                        "param_name": array.name,
-                        "write_shape": array.write_shape,
-                        "chunk_shape": array.chunk_shape,
-                        "ext_metadata": array.key_impl and {"random_key_impl": array.key_impl},
-                    }
-                }
-                for array in arrays
-            ]
+            "array_metadata": _ArrayMetadata(
+                array.name,
+                shapes[array.write_shape],
+                shapes[array.chunk_shape],
+                {"random_key_impl": array.key_impl} if array.key_impl else None,
+            )
         }
-    )
+        for array in arrays
+    ]
+    return msgspec.json.encode({"array_metadatas": records})
 
 
 def read_key_impls(data: bytes | None, path: str) -> dict[str, str]:

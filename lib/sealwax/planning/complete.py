@@ -8,8 +8,9 @@ from sealwax.arrays.forms import Form
 from sealwax.arrays.zarr import ZarrFormat, parse_zarr2, parse_zarr3
 from sealwax.errors import InternalError
 from sealwax.layouts import orbax
-from sealwax.layouts.ocdbt_decode import decode_manifest, entries
-from sealwax.layouts.ocdbt_format import DataRef, Value
+from sealwax.layouts.ocdbt_columns import Columns
+from sealwax.layouts.ocdbt_decode import columns, decode_manifest
+from sealwax.layouts.ocdbt_format import DataRef
 from sealwax.options import ArrayOptions
 from sealwax.planning.inventory import Inventory
 from sealwax.planning.store import Store, zarr_format
@@ -42,8 +43,9 @@ def check(
     if not saving.use_ocdbt:
         return
     found = _decode({name.removeprefix(database): data for name, data in files.items()})
-    if found != dict(store.entries):
-        lost = next((key for key, value in store.entries if found.get(key) != value), None)
+    if not found.same(store.entries):
+        there = dict(found.entries())
+        lost = next((k for k, value in store.entries.entries() if there.get(k) != value), None)
         raise _unsealed(
             "The database holds something else than was put into it",
             "a key too many" if lost is None else repr(lost.decode()),
@@ -51,14 +53,13 @@ def check(
 
 
 def _check_forms(inventory: Inventory, store: Store, format: ZarrFormat) -> None:
-    metadata = iter([value for _, value in store.entries if isinstance(value, bytes)])
     known: set[tuple[int, int]] = set()
-    for name, form, chunks in zip(inventory.names, inventory.arrays, store.stored, strict=True):
+    every = inventory.names, inventory.arrays, store.stored, store.documents
+    for name, form, chunks, data in zip(*every, strict=True):
         if len(chunks) != form.chunk_count:
             raise _unsealed(
                 "Not every chunk of a leaf was written", f"{len(chunks)} of {form.chunk_count}"
             ).located(leaf=name)
-        data = next(metadata, b"")
         if (id(data), id(form)) not in known:
             if not _describes(data, form, format):
                 raise _unsealed("The metadata of a leaf is not its own", repr(data)).located(
@@ -72,13 +73,13 @@ def _describes(data: bytes, form: Form, format: ZarrFormat) -> bool:
     return (array.shape, array.chunk_shape) == (form.shape, form.chunk_shape)
 
 
-def _decode(files: Mapping[str, bytes]) -> dict[bytes, Value]:
+def _decode(files: Mapping[str, bytes]) -> Columns:
     made = decode_manifest(files[orbax.DATABASE])
 
     def read(ref: DataRef) -> bytes:
         return files[ref.path][ref.offset : ref.offset + ref.length]
 
-    return dict(entries(made.versions[-1], read))
+    return columns(made.versions[-1], read)
 
 
 def _unsealed(what: str, found: str) -> InternalError:

@@ -15,7 +15,7 @@ from sealwax.layouts import manifest, ocdbt, orbax
 from sealwax.options import ArrayOptions
 from sealwax.planning.inventory import Inventory
 from sealwax.planning.store import Store, codec, zarr_format
-from sealwax.trees.records import Entry, empty_entry, to_entries
+from sealwax.trees.records import Entry, empty_entry, to_records
 from sealwax.trees.rich import name_empty_namedtuples, value_tree
 from sealwax.trees.structure import EmptyKind
 from sealwax.trees.structure_json import to_json
@@ -50,22 +50,12 @@ class Description:
 
     def directories(self) -> tuple[str, ...]:
         """The directories that the files of the item need."""
-        needed = {name.rpartition("/")[0] for name in self.item_names()}
-        return tuple(sorted(needed - {""}))
-
-    def item_names(self) -> tuple[str, ...]:
-        """The files that ``item_files`` will derive."""
-        stock = self.inventory
-        names = [orbax.TREE_METADATA, self.manifest]
-        if stock.arrays and self.saving.use_ocdbt:
-            nodes = orbax.data_file(self.batches)
-            names += [self.database + nodes, self.database + orbax.DATABASE]
-        if any(form.value_type == "jax.Array" for form in stock.arrays):
-            names += [orbax.SHARDING] if self.saving.enable_write_sharding_file else []
-            names += [orbax.PROCESS_METADATA] if self.saving.array_metadata_store else []
-        if stock.strings:
-            names.append(orbax.STRINGS)
-        return tuple(sorted(names))
+        arrays = self.inventory.arrays
+        needed = [self.database + orbax.DATA] if arrays and self.saving.use_ocdbt else []
+        needed += [self.database[:-1]] if needed and self.database else []
+        if self.saving.array_metadata_store and any(f.value_type == "jax.Array" for f in arrays):
+            needed.append(orbax.ARRAY_METADATAS)
+        return tuple(sorted(needed))
 
     def item_files(self, store: Store) -> dict[str, bytes]:
         """The content of every file of the item but those of the arrays, by name."""
@@ -111,7 +101,7 @@ class Description:
         if self.rich:
             entries = name_empty_namedtuples(structure, entries)
         return orbax.tree_metadata(
-            to_entries(entries),
+            to_records(entries),
             database=saving.use_ocdbt,
             zarr3=saving.use_zarr3,
             rich=value_tree(structure, entries) if self.rich else None,
@@ -223,10 +213,6 @@ class Header:
     settings: dict[str, Any]
     manifest: str = manifest.NAME
     parts: tuple[str, ...] = ()
-
-    def names(self) -> tuple[str, ...]:
-        """The files that ``files`` will derive."""
-        return (orbax.INDICATOR, orbax.CHECKPOINT_METADATA, self.manifest, orbax.COMMIT)
 
     def files(self, now: int, *known: Mapping[str, manifest.Digest]) -> dict[str, bytes]:
         """The content of every file beside the items' directories, by name.

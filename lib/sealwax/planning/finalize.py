@@ -29,7 +29,6 @@ from sealwax.effects import (
     Rename,
     SyncDirectory,
     SyncTree,
-    WriteFile,
     WriteFiles,
 )
 from sealwax.errors import (
@@ -332,9 +331,8 @@ def _finalize(request: FinalizeRequest, site: SessionSite, combined: Combined) -
     content = build.derive(
         "the checkpoint's files", Header.files, header, result(now), combined.digests
     )
-    for name in header.names():
-        effect = WriteFile(path=names.join(root, name), content=result(content, name), sync=durable)
-        build.add(effect, after=(last,))
+    header_files = WriteFiles(directory=root, contents=result(content), sync=durable)
+    build.add(header_files, after=(last,))
     if durable:
         build.add(SyncTree(path=root), after=range(made, len(build.steps)))
     seal = build.add(Rename(source=root, target=request.path), after=range(len(build.steps)))

@@ -15,8 +15,8 @@ from sealwax.effects import (
     From,
     Later,
     MakeDirectory,
-    SyncDirectory,
     WriteFile,
+    WriteFiles,
 )
 from sealwax.errors import SealwaxError
 from sealwax.layouts import manifest, orbax
@@ -61,7 +61,11 @@ class Item(Protocol):
         ...
 
     def plan(self, build: Builder, place: Place) -> Saved:
-        """Adds the steps that put it there, and bring it to stable storage where that is asked."""
+        """Adds the steps that put it there.
+
+        Where that is asked, they bring its files to stable storage; the entries of its directories
+        are left to the plan of the checkpoint.
+        """
         ...
 
 
@@ -135,11 +139,12 @@ class Place:
         nbytes = len(content) if isinstance(content, bytes) else 0
         return build.add(effect, after=after, writes=nbytes)
 
-    def sync(self, build: Builder, inner: Iterable[str] = (), after: Sequence[int] = ()) -> None:
-        """Adds the steps that sync its directories, after everything that was put into them."""
-        if self.durable:
-            below = [build.add(SyncDirectory(path=self.path(n)), after=after) for n in inner]
-            build.add(SyncDirectory(path=self.directory), after=(*after, *below))
+    def write_all(
+        self, build: Builder, contents: Later[Mapping[str, bytes]], after: Sequence[int] = ()
+    ) -> int:
+        """Adds the step that writes several of its files."""
+        effect = WriteFiles(directory=self.directory, contents=contents, sync=self.durable)
+        return build.add(effect, after=after)
 
 
 def own_token(token: str, item: str) -> str:

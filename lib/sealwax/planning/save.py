@@ -1,8 +1,8 @@
 """Planning a save: from what there is to save and what is at the path to a plan.
 
 The steps of a plan are: make the directories; for each item, bring data to the host, write it and
-what describes it, and sync its directories from the bottom up, all items side by side; beside them,
-once it is known what they hold, write the files of the checkpoint itself; seal with one rename or
+what describes it, all items side by side; beside them, once it is known what they hold, write the
+files of the checkpoint itself; sync all directories from the bottom up; seal with one rename or
 exchange; sync the directory above.
 Whatever happens before the seal is undone by removing one temporary directory; nothing that was
 there before is touched until the seal is durable.
@@ -32,7 +32,9 @@ from sealwax.effects import (
     Rename,
     Retract,
     SyncDirectory,
+    SyncTree,
     WriteFile,
+    WriteFiles,
 )
 from sealwax.errors import SealwaxError
 from sealwax.layouts import manifest, orbax
@@ -87,11 +89,11 @@ def grow(build: Builder, request: SaveRequest, site: Site, root: str) -> list[Ef
     """
     cleaned = _clean(build, request, site)
     made = _make_root(build, request, site, root, cleaned)
-    told, content, files = _fill(build, request, site, root, made)
-    for name in files:
-        _write(build, request, root, content, name, made)
+    told, content = _fill(build, request, site, root, made)
+    files = WriteFiles(directory=root, contents=result(content), sync=request.durable)
+    build.add(files, after=(made,))
     if request.durable:
-        build.add(SyncDirectory(path=root), after=range(made, len(build.steps)))
+        build.add(SyncTree(path=root), after=range(made, len(build.steps)))
     return told
 
 
@@ -111,9 +113,11 @@ def _plan_in_place(request: SaveRequest, site: Site) -> Plan:
     taken = build.add(Rename(source=root, target=path), after=(marked,))
     indicator = WriteFile(path=names.join(path, orbax.INDICATOR), content=b"", sync=request.durable)
     begun = build.add(indicator, after=(taken,))
-    told, content, _ = _fill(build, request, site, path, begun)
-    described = sync(path, _write(build, request, path, content, manifest.NAME))
-    filled = range(begun, described + 1)
+    told, content = _fill(build, request, site, path, begun)
+    last = _write(build, request, path, content, manifest.NAME)
+    filled = range(begun, last + 1)
+    if request.durable:
+        filled = (build.add(SyncTree(path=path), after=filled),)
     last = sync(path, _write(build, request, path, content, orbax.CHECKPOINT_METADATA, *filled))
     seal = _write(build, request, path, content, orbax.COMMIT, last)
     last = sync(names.parent(path), sync(path, seal))
@@ -201,12 +205,11 @@ def _add_item(
 
 def _fill(
     build: Builder, request: SaveRequest, site: Site, root: str, made: int
-) -> tuple[list[Effect], int, tuple[str, ...]]:
+) -> tuple[list[Effect], int]:
     """Adds all items.
 
     Returns:
-      What is to happen when they are sealed; the step whose result are the files of the checkpoint;
-      the names of these.
+      What is to happen when they are sealed; the step whose result are the files of the checkpoint.
     """
     begun = len(build.steps)
     saved = [_add_item(build, request, site, root, made, item) for item in request.items]
@@ -225,7 +228,7 @@ def _fill(
     )
     content = build.derive("the checkpoint's files", Header.files, header, result(now), *digests)
     told = [effect for each in saved for effect in each.after_seal]
-    return told, content, header.names()
+    return told, content
 
 
 def _look_beside(build: Builder, request: SaveRequest, root: str, begun: int) -> tuple[int, ...]:

@@ -45,11 +45,10 @@ class FilesItem:
 
     def plan(self, build: Builder, place: Place) -> Saved:
         """Adds the steps that write the files."""
-        inner = directories(self.files)
-        made = place.make(build, inner)
+        made = place.make(build, directories(self.files))
         contents = {name: self._content(build, place, name) for name in self.files}
-        written = [place.write(build, name, data, made) for name, data in contents.items()]
-        place.sync(build, inner, after=(*made, *written))
+        for name, data in contents.items():
+            place.write(build, name, data, made)
         digests = functools.partial(_digests, tuple(contents))
         if None not in self.files.values():
             return Saved(digests(*contents.values()))

@@ -16,7 +16,7 @@ from sealwax.arrays.zarr import (
     zarr3_metadata,
 )
 from sealwax.effects import Stored
-from sealwax.layouts.ocdbt_format import DataRef, Value
+from sealwax.layouts.ocdbt_columns import Columns
 from sealwax.options import ArrayOptions
 from sealwax.planning.inventory import Inventory
 
@@ -27,16 +27,20 @@ class Store(NamedTuple):
     Attributes:
       stored: For every array, where its chunks went.
       compressed: The arrays that were compressed.
-      entries: Keys and values: the metadata of every array, and where each chunk lies.
+      keys: The key of the metadata of every array.
+      documents: The metadata of every array.
+      entries: Keys and values: that metadata, and where each chunk lies.
     """
 
     stored: Sequence[Sequence[Stored]]
     compressed: frozenset[int]
-    entries: Sequence[tuple[bytes, Value]]
+    keys: Sequence[bytes]
+    documents: Sequence[bytes]
+    entries: Columns
 
     def metadata(self) -> dict[str, bytes]:
         """The metadata of every array, by key."""
-        return {key.decode(): value for key, value in self.entries if isinstance(value, bytes)}
+        return {key.decode(): found for key, found in zip(self.keys, self.documents, strict=True)}
 
 
 def zarr_format(saving: ArrayOptions.Saving) -> ZarrFormat:
@@ -74,14 +78,19 @@ def fill(inventory: Inventory, saving: ArrayOptions.Saving, batches: int, *resul
         return chunk_key("", index, format).encode()
 
     last = metadata_key("", format).encode()
-    entries: list[tuple[bytes, Value]] = []
-    for array, (name, form) in enumerate(zip(inventory.names, forms, strict=True)):
-        above = prefix(name).encode()
-        entries.append((above + last, metadata(form, array in compressed)))
-        for chunk in stored[array]:
-            found = DataRef(chunk.file, chunk.offset, chunk.length)
-            entries.append((above + place(chunk.place), found))
-    return Store(stored, compressed, entries)
+    above = [prefix(name).encode() for name in inventory.names]
+    keys = [start + last for start in above]
+    documents = [metadata(form, array in compressed) for array, form in enumerate(forms)]
+    chunks = [chunk for each in stored for chunk in each]
+    entries = Columns.sorted(
+        inline_keys=keys,
+        inline=documents,
+        outside_keys=[above[chunk.leaf] + place(chunk.place) for chunk in chunks],
+        homes=[("", chunk.file) for chunk in chunks],
+        offsets=[chunk.offset for chunk in chunks],
+        lengths=[chunk.length for chunk in chunks],
+    )
+    return Store(stored, compressed, keys, documents, entries)
 
 
 def prefix(name: str) -> str:

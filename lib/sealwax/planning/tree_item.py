@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from returns.result import Result
 
 from sealwax.checkpointables.typestrings import PYTREE
-from sealwax.effects import SyncTree, WriteFiles
 from sealwax.errors import SealwaxError
 from sealwax.layouts import manifest
 from sealwax.options import ArrayOptions, Options
@@ -51,31 +50,21 @@ class TreeItem:
         """Adds the steps that move the arrays and write what describes them."""
         options = dataclasses.replace(self.options, memory=place.options.memory)
         place = dataclasses.replace(place, options=options)
-        first, stock, saving = len(build.steps), self.inventory, options.array.saving
+        stock, saving = self.inventory, options.array.saving
         batches = cut(stock, options)
         description = _description(stock, place, len(batches))
-        inner = description.directories()
-        made = place.make(build, inner)
+        made = place.make(build, description.directories())
         moved = add_moves(build, place, stock, batches, made)
         moves = (*map(result, moved.written), *map(result, moved.probes))
         store = build.derive("the keys of the store", fill, stock, saving, len(batches), *moves)
         if not saving.use_ocdbt:
             arrays = build.derive("the metadata of the arrays", Store.metadata, result(store))
-            files = WriteFiles(
-                directory=place.directory, contents=result(arrays), sync=place.durable
-            )
-            build.add(files, after=made)
+            place.write_all(build, result(arrays), after=made)
         content = build.derive(
             "the item's files", Description.item_files, description, result(store)
         )
         checked = self._check(build, saving, result(store), result(content), place=place)
-        for name in description.item_names():
-            place.write(build, name, result(content, name), after=(*made, *checked))
-        before = tuple(range(first, len(build.steps)))
-        if saving.use_ocdbt:
-            place.sync(build, inner, after=before)
-        elif place.durable:
-            build.add(SyncTree(path=place.directory), after=before)
+        place.write_all(build, result(content), after=(*made, *checked))
         own = place.manifest
         digests = build.derive("the digest of the item", _digests, own, result(content, own))
         return Saved(result(digests), after_seal=moved.after_seal)

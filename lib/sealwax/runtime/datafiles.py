@@ -40,7 +40,10 @@ def begin_batch(effect: WriteBatch, target: FileSystem = LOCAL) -> tuple[list[St
     """
     file = target.create(effect.path)
     try:
-        return _append(effect, file), file
+        stored = _append(effect, file)
+        if effect.sync:
+            file.start_sync()
+        return stored, file
     except BaseException:
         file.close()
         raise

@@ -32,6 +32,7 @@ from sealwax.effects import (
     RunLoad,
     Step,
     SyncDirectory,
+    WriteFiles,
 )
 from sealwax.effects.plan import later_fields, uses
 from sealwax.effects.wording import sentence
@@ -322,6 +323,8 @@ def _takes_place(step: Step, plan: Plan) -> bool:
 def describe(error: BaseException, step: Step, plan: Plan) -> BaseException:
     """Turns what a handler raised into an error that says what was done, and to what."""
     where = getattr(step.effect, "path", None) or plan.path
+    if isinstance(step.effect, WriteFiles):
+        where = getattr(error, "filename", None) or step.effect.directory
     what = f"could not {plan.sentence(step)}"
     if isinstance(step.effect, Call):
         complete = plan.seal is not None and step.number > plan.seal

@@ -6,6 +6,7 @@ one in memory only take it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Protocol
 
@@ -17,6 +18,10 @@ class Writable(Protocol):
 
     def write(self, parts: list[memoryview]) -> int:
         """Appends buffers, or the first bytes of them, and tells how many bytes that were."""
+        ...
+
+    def start_sync(self) -> None:
+        """Lets what was written go to stable storage, without waiting for it."""
         ...
 
     def sync(self) -> None:
@@ -59,8 +64,8 @@ class FileSystem(Protocol):
         """Opens a file for reading."""
         ...
 
-    def make_directories(self, path: str) -> None:
-        """Makes a directory and those above it, where they are missing."""
+    def ensure_directory(self, path: str) -> None:
+        """Makes a directory, unless it is there."""
         ...
 
 
@@ -92,6 +97,9 @@ class _LocalFile:
     def size(self) -> int:
         return os.fstat(self._descriptor).st_size
 
+    def start_sync(self) -> None:
+        files.start_sync(self._descriptor)
+
     def sync(self) -> None:
         files.sync(self._descriptor)
 
@@ -106,8 +114,9 @@ class _Local:
     def open(self, path: str) -> Readable:
         return _LocalFile(files.open_regular(path))
 
-    def make_directories(self, path: str) -> None:
-        os.makedirs(path, exist_ok=True)
+    def ensure_directory(self, path: str) -> None:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path)
 
 
 LOCAL: FileSystem = _Local()

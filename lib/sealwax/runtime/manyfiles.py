@@ -5,7 +5,8 @@ What is written is synced in groups: the first sync of a group brings most of th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import contextlib
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from sealwax.arrays.zarr import ZarrFormat, chunk_key
@@ -42,27 +43,51 @@ def write_chunks(effect: WriteChunks, target: FileSystem = LOCAL) -> list[Stored
 
 def _write(target: FileSystem, directory: str, contents: Iterable[_File], *, durable: bool) -> None:
     made: set[str] = set()
-    unsynced: list[Writable] = []
+    unsynced: list[tuple[str, Writable]] = []
     try:
         for name, parts in contents:
             path = f"{directory}/{name}"
-            above = path.rpartition("/")[0]
-            if above not in made:
-                target.make_directories(above)
-                made.add(above)
+            for above in _above(name):
+                if above not in made:
+                    target.ensure_directory(f"{directory}/{above}")
+                    made.add(above)
             file = target.create(path)
-            unsynced.append(file)
-            write_all(file, [memoryview(part) for part in parts])
+            unsynced.append((path, file))
+            with _named(path):
+                write_all(file, [memoryview(part) for part in parts])
+            if durable:
+                file.start_sync()
             if len(unsynced) == _GROUP:
                 _finish(unsynced, durable)
         _finish(unsynced, durable)
     finally:
-        for file in unsynced:
+        for _, file in unsynced:
             file.close()
 
 
-def _finish(unsynced: list[Writable], durable: bool) -> None:
+def _above(name: str) -> Iterator[str]:
+    """The directories that lead to a file, from the uppermost on."""
+    end = name.find("/")
+    while end >= 0:
+        yield name[:end]
+        end = name.find("/", end + 1)
+
+
+def _finish(unsynced: list[tuple[str, Writable]], durable: bool) -> None:
     while unsynced:
+        path, file = unsynced[-1]
         if durable:
-            unsynced[-1].sync()
-        unsynced.pop().close()
+            with _named(path):
+                file.sync()
+        unsynced.pop()
+        file.close()
+
+
+@contextlib.contextmanager
+def _named(path: str) -> Generator[None]:
+    """Lets an error say which file it is of; the system names one only that it cannot open."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or path
+        raise

@@ -15,8 +15,8 @@ class KeyKind(enum.IntEnum):
     MAPPING = 2
 
 
-class Key(Struct, frozen=True):
-    """One step of a key path.
+class Key(Struct, frozen=True, rename={"text": "key", "kind": "key_type"}):
+    """One step of a key path; in JSON it is what Orbax records of one.
 
     Attributes:
       text: The index, field name or dict key, as text.

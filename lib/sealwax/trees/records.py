@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeAlias
 
+import msgspec
 from msgspec import Struct
 from returns.result import safe
 
@@ -48,46 +49,48 @@ def empty_entry(path: Path, kind: EmptyKind) -> Entry:
     return Entry(path, kind.value, skip_deserialize=True)
 
 
-def to_entries(entries: Iterable[Entry]) -> dict[str, object]:
-    """Gives ``tree_metadata`` as plain data, in the order of ``entries``.
+class Record(Struct, frozen=True):
+    """An entry of ``tree_metadata``, as it is encoded."""
 
-    >>> list(to_entries([Entry((Key("w", KeyKind.MAPPING),), "scalar")]))
-    ["('w',)"]
+    key_metadata: Path
+    value_metadata: msgspec.Raw
+
+
+def to_records(entries: Iterable[Entry]) -> dict[str, Record]:
+    """Gives ``tree_metadata``, ready to be encoded, in the order of ``entries``.
+
+    >>> to_records([Entry((Key("w", KeyKind.MAPPING),), "scalar")]).keys()
+    dict_keys(["('w',)"])
     """
-    values: dict[_About, dict[str, object]] = {}
-    records: dict[str, object] = {}
+    values: dict[_About, msgspec.Raw] = {}
+    records: dict[str, Record] = {}
     # Neighbours mostly lie in one container, and what leads there is the same for all of them.
     container: Path = ()
-    above: list[dict[str, object]] = []
     label = ""
     for entry in entries:
         path = entry.path
         if path[:-1] != container:
             container = path[:-1]
-            above = [_key(key) for key in container]
             label = "".join([f"{key.text!r}, " for key in container])
         about = entry.value_type, entry.skip_deserialize, entry.write_shape
         value = values.get(about)
         if value is None:
             value = values[about] = _value_metadata(*about)
         if not path:
-            records[entry_key(path)] = {"key_metadata": [], "value_metadata": value}
-            continue
-        last = path[-1]
-        name_of_entry = f"({label}{last.text!r})" if label else f"({last.text!r},)"
-        records[name_of_entry] = {"key_metadata": [*above, _key(last)], "value_metadata": value}
+            key = entry_key(path)
+        else:
+            key = f"({label}{path[-1].text!r})" if label else f"({path[-1].text!r},)"
+        records[key] = Record(path, value)
     return records
-
-
-def _key(key: Key) -> dict[str, object]:
-    return {"key": key.text, "key_type": int(key.kind)}
 
 
 def _value_metadata(
     value_type: str, skip: bool, write_shape: tuple[int, ...] | None
-) -> dict[str, object]:
+) -> msgspec.Raw:
     value: dict[str, object] = {"value_type": value_type, "skip_deserialize": skip}
-    return value if write_shape is None else value | {"write_shape": list(write_shape)}
+    if write_shape is not None:
+        value["write_shape"] = write_shape
+    return msgspec.Raw(msgspec.json.encode(value))
 
 
 @safe(exceptions=(InvalidLayoutError, CorruptionError))
