@@ -5,8 +5,10 @@ Run as a module with the arguments of `peak_here`, it prints that one number; `p
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -14,7 +16,8 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -47,19 +50,66 @@ def time_sides(
     cold: bool,
     only: Sequence[str] | None = None,
 ) -> Samples:
-    """Measures all sides in turn, round after round, each round starting with another side."""
-    tree = jax.block_until_ready(workload.build(shrink))
-    sides = [*map(library, LIBRARIES), plain_files(packed=workload.packed)]
-    sides = [side for side in sides if only is None or side.name in only]
+    """Measures all sides in turn, round after round, each round starting with another side.
+
+    Each side has a process of its own, which stays for all rounds: what one leaves in the heap
+    would slow down the others, and a program that trains has one of them.
+    """
+    names = [name for name in (*LIBRARIES, "limit") if only is None or name in only]
     samples: Samples = defaultdict(list)
-    for side in sides:
-        _rehearse(side, tree, folder / side.name)
-    for number in range(rounds):
-        turn = number % len(sides)
-        for side in sides[turn:] + sides[:turn]:
-            for measure, value in _one_round(side, tree, folder / side.name, cold=cold).items():
-                samples[measure, side.name].append(value)
+    with contextlib.ExitStack() as stack:
+        turns = {
+            name: stack.enter_context(_process(name, workload, folder / name, shrink, cold))
+            for name in names
+        }
+        for number in range(rounds):
+            first = number % len(names)
+            for name in names[first:] + names[:first]:
+                for measure, value in turns[name]().items():
+                    samples[measure, name].append(value)
     return dict(samples)
+
+
+@contextlib.contextmanager
+def _process(
+    name: str, workload: Workload, path: Path, shrink: int, cold: bool
+) -> Iterator[Callable[[], dict[str, float]]]:
+    """A process for one side, warmed up; calling what is given lets it go through one round."""
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe()
+    process = spawn.Process(target=_serve, args=(there, name, workload, path, shrink, cold))
+
+    def turn() -> dict[str, float]:
+        here.send("go on")
+        found = here.recv()
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    process.start()
+    there.close()
+    try:
+        turn()
+        yield turn
+    finally:
+        here.close()
+        process.join()
+
+
+def _serve(
+    pipe: Connection, name: str, workload: Workload, path: Path, shrink: int, cold: bool
+) -> None:
+    side = plain_files(packed=workload.packed) if name == "limit" else library(name)
+    with contextlib.suppress(EOFError):  # which is how the other end says that it is over
+        pipe.recv()
+        try:
+            tree = jax.block_until_ready(workload.build(shrink))
+            _rehearse(side, tree, path)
+            pipe.send({})
+            while pipe.recv():
+                pipe.send(_one_round(side, tree, path, cold=cold))
+        except (OSError, RuntimeError, ValueError) as error:
+            pipe.send(error)
 
 
 def _rehearse(side: Side, tree: Any, path: Path) -> None:

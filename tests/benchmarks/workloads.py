@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,24 +58,24 @@ def noise(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> jax.A
 
 def small_leaves(count: int) -> Callable[[int], Any]:
     """Makes a state of many leaves of 1 KiB each."""
+    return functools.partial(_small_leaves, count)
 
-    def build(shrink: int) -> Any:
-        rng = np.random.default_rng(0)
-        values = np.split(rng.standard_normal((count // shrink, 256), np.float32), count // shrink)
-        return {f"leaf_{n}": jnp.asarray(value[0]) for n, value in enumerate(values)}
 
-    return build
+def _small_leaves(count: int, shrink: int) -> Any:
+    rng = np.random.default_rng(0)
+    values = np.split(rng.standard_normal((count // shrink, 256), np.float32), count // shrink)
+    return {f"leaf_{n}": jnp.asarray(value[0]) for n, value in enumerate(values)}
 
 
 def large_arrays(count: int, mebibytes: int, dtype: Any) -> Callable[[int], Any]:
     """Makes a state of a few large matrices of noise."""
+    return functools.partial(_large_arrays, count, mebibytes, dtype)
 
-    def build(shrink: int) -> Any:
-        rng = np.random.default_rng(0)
-        rows = mebibytes * MIB // shrink // (1024 * np.dtype(dtype).itemsize)
-        return {f"array_{n}": noise(rng, (rows, 1024), dtype) for n in range(count)}
 
-    return build
+def _large_arrays(count: int, mebibytes: int, dtype: Any, shrink: int) -> Any:
+    rng = np.random.default_rng(0)
+    rows = mebibytes * MIB // shrink // (1024 * np.dtype(dtype).itemsize)
+    return {f"array_{n}": noise(rng, (rows, 1024), dtype) for n in range(count)}
 
 
 def transformer(shrink: int) -> Any:

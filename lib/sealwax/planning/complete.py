@@ -53,19 +53,20 @@ def check(
 
 
 def _check_forms(inventory: Inventory, store: Store, format: ZarrFormat) -> None:
-    known: set[tuple[int, int]] = set()
-    every = inventory.names, inventory.arrays, store.stored, store.documents
-    for name, form, chunks, data in zip(*every, strict=True):
+    names, forms, documents = inventory.names, inventory.arrays, store.documents
+    for name, form, chunks in zip(names, forms, store.stored, strict=True):
         if len(chunks) != form.chunk_count:
             raise _unsealed(
                 "Not every chunk of a leaf was written", f"{len(chunks)} of {form.chunk_count}"
             ).located(leaf=name)
-        if (id(data), id(form)) not in known:
-            if not _describes(data, form, format):
-                raise _unsealed("The metadata of a leaf is not its own", repr(data)).located(
-                    leaf=name
-                )
-            known.add((id(data), id(form)))
+    # Thousands of leaves share a handful of forms.
+    alike = dict(zip(zip(map(id, documents), forms, strict=True), names, strict=True))
+    content = {id(data): data for data in documents}
+    for (data, form), name in alike.items():
+        if not _describes(content[data], form, format):
+            raise _unsealed("The metadata of a leaf is not its own", repr(content[data])).located(
+                leaf=name
+            )
 
 
 def _describes(data: bytes, form: Form, format: ZarrFormat) -> bool:

@@ -27,6 +27,7 @@ class Inventory:
 
     Attributes:
       flat: The tree's leaves and structure.
+      names: The names of the arrays.
       kinds: The kind of every leaf; ``EMPTY_NODE`` for what the structure says by itself.
       array_of: For every leaf, the number of its array, or -1.
       arrays: The forms of the arrays, in the order of the leaves.
@@ -37,6 +38,7 @@ class Inventory:
     """
 
     flat: Flat
+    names: tuple[str, ...]
     kinds: tuple[LeafKind, ...]
     array_of: tuple[int, ...]
     arrays: tuple[Form, ...]
@@ -44,12 +46,6 @@ class Inventory:
     strings: dict[str, Any]
     transfers: Transfers = NO_TRANSFERS
     composites: tuple[Composite, ...] = ()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the arrays."""
-        leaves = self.flat.leaves
-        return tuple([leaves[n].name for n, array in enumerate(self.array_of) if array >= 0])
 
 
 def take_inventory(
@@ -124,10 +120,11 @@ def _take_inventory(
                 inline[number] = inline_record(value)
         array_of.append(-1)
     forms = tuple([source.form for source in sources])
-    numbers = [number for number, array in enumerate(array_of) if array >= 0]
-    own_paths = [key_paths[number] for number in numbers] if key_paths else []
+    stored = [number for number, array in enumerate(array_of) if array >= 0]
+    own_paths = [key_paths[number] for number in stored] if key_paths else []
     inventory = Inventory(
         flat=forget(flat),
+        names=tuple([flat.leaves[number].name for number in stored]),
         kinds=tuple(kinds),
         array_of=tuple(array_of),
         arrays=forms,

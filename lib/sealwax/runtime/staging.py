@@ -30,12 +30,15 @@ def stage(effect: Stage) -> list[Buffer]:
     """
     sources: Sequence[Source] = effect.leaves  # pyright: ignore[reportAssignmentType]
     with garbage.paused():
-        for slab in effect.slabs:
-            _check_there(sources[slab.leaf].value, effect, slab.leaf)
         found: list[Buffer] = []
         for slab in effect.slabs:
-            view = _view(sources[slab.leaf], slab)
-            found.append(_bring_named(sources, slab, effect) if view is None else view)
+            source = sources[slab.leaf]
+            try:
+                view = _view(source, slab)
+                found.append(_bring_named(sources, slab, effect) if view is None else view)
+            except RuntimeError:
+                _check_there(source.value, effect, slab.leaf)
+                raise
         return found
 
 
