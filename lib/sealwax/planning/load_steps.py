@@ -114,20 +114,18 @@ def _gather(
 
 def _groups(found: Sequence[tuple[str, Target]]) -> Iterator[list[int]]:
     """Numbers of targets that are read together: of one kind, and of about one batch."""
-    for kind in (ToDevice, ToHost):
-        group: list[int] = []
-        total = 0
-        for number, (_, target) in enumerate(found):
-            if not isinstance(target, kind):
-                continue
-            nbytes = target.array.nbytes
-            if group and total + nbytes > BATCH_BYTES:
-                yield group
-                group, total = [], 0
-            group.append(number)
-            total += nbytes
-        if group:
-            yield group
+    groups: dict[type[Target], list[int]] = {ToDevice: [], ToHost: []}
+    totals: dict[type[Target], int] = {ToDevice: 0, ToHost: 0}
+    for number, (_, target) in enumerate(found):
+        if isinstance(target, Ready):
+            continue
+        kind, nbytes = type(target), target.array.nbytes
+        if groups[kind] and totals[kind] + nbytes > BATCH_BYTES:
+            yield groups[kind]
+            groups[kind], totals[kind] = [], 0
+        groups[kind].append(number)
+        totals[kind] += nbytes
+    yield from filter(None, groups.values())
 
 
 def _add_group(

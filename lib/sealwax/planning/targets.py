@@ -150,8 +150,9 @@ def target(leaf: StoredLeaf, wanted: Any, rules: Rules) -> Target:
 def aiming(rules: Rules) -> Callable[[StoredLeaf, Any], Target]:
     """``target`` for many leaves: what was decided for one serves those that are like it.
 
-    Shardings are told apart by identity. Some leaves make theirs anew whenever they are asked, so
-    what was remembered is kept. The template has to outlive the function.
+    Shardings and dtypes are told apart by identity: what is alike and another is decided again.
+    Some leaves make theirs anew whenever they are asked, so what was remembered is kept. Template
+    and leaves have to outlive the function.
     """
     known: dict[tuple[object, ...], ToDevice] = {}
     kept: list[object] = []
@@ -169,9 +170,9 @@ def aiming(rules: Rules) -> Callable[[StoredLeaf, Any], Target]:
         except TypeError:  # It has none without the current mesh.
             return target(leaf, wanted, rules)
         form = (
-            *(wanted.shape, wanted.dtype, id(sharding)),
+            *(wanted.shape, id(dtype := wanted.dtype), id(sharding)),
             *(getattr(wanted, "committed", True), id(getattr(wanted, "_dll", None))),
-            *(array.shape, array.dtype, array.key_impl),
+            *(array.shape, id(array.dtype), array.key_impl),
         )
         found = known.get(form)
         if found is not None:
@@ -179,7 +180,7 @@ def aiming(rules: Rules) -> Callable[[StoredLeaf, Any], Target]:
         made = target(leaf, wanted, rules)
         if isinstance(made, ToDevice) and made.array is array:
             known[form] = made
-            kept.append(sharding)
+            kept.extend((sharding, dtype))
         return made
 
     return aim

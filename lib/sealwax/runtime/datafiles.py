@@ -13,6 +13,7 @@ from sealwax.arrays.zarr import ZarrFormat
 from sealwax.checksum import crc32c_flat
 from sealwax.effects import Allocate, Fetch, ReadBatch, Stored, WriteBatch, WriteChunks
 from sealwax.errors import CorruptionError
+from sealwax.runtime import garbage
 from sealwax.runtime.codecs import compress, decompress
 from sealwax.runtime.filesystem import LOCAL, FileSystem, Readable, Writable, write_all
 
@@ -33,6 +34,7 @@ def write_batch(effect: WriteBatch, target: FileSystem = LOCAL) -> list[Stored]:
     return stored
 
 
+@garbage.paused()
 def begin_batch(effect: WriteBatch, target: FileSystem = LOCAL) -> tuple[list[Stored], Writable]:
     """Writes slabs into a new file, and tells where each chunk went; the file is open still.
 
@@ -161,6 +163,7 @@ def _aligned(size: int) -> _Array:
     return block[-block.ctypes.data % _ALIGNMENT :][:size]
 
 
+@garbage.paused()
 def read_batch(effect: ReadBatch, origin: FileSystem = LOCAL) -> None:
     """Reads chunks into the buffers they belong to, and checks them.
 

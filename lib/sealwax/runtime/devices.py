@@ -61,7 +61,7 @@ def _alike(arrays: Sequence[Placement], buffers: Buffers) -> list[list[int]]:
         form: object = number
         if array.parts and array.layout is None:
             held = buffers[array.parts[0][0]].dtype
-            form = (array.shape, array.dtype, id(array.sharding), held)
+            form = (array.shape, id(array.dtype), id(array.sharding), id(held))
         groups.setdefault(form, []).append(number)
     found: list[list[int]] = []
     for numbers in groups.values():
