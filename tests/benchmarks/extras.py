@@ -42,6 +42,7 @@ def rows(folder: Path, *, rounds: int, shrink: int) -> Iterator[list[Row]]:
         if workload.name in _READ:
             yield reading_orbax(workload.title, workload.build(shrink), folder, rounds)
     yield repeating(folder, shrink)
+    yield changing(folder, rounds, shrink)
 
 
 def importing(rounds: int) -> list[Row]:
@@ -118,8 +119,7 @@ def repeating(folder: Path, shrink: int) -> list[Row]:
     samples: Samples = {("size of 4 saves", side): [0] for side in (*LIBRARIES, "limit")}
     distinct: dict[tuple[int, int], None] = {}
     for number in range(_SAVES):
-        changed = [leaf + 1 if n % 20 == 0 and number else leaf for n, leaf in enumerate(leaves)]
-        leaves = changed
+        leaves = _changed(leaves) if number else leaves
         for side in LIBRARIES:
             path = folder / f"{side}-{number}"
             library(side).save(path, treedef.unflatten(leaves))
@@ -129,6 +129,33 @@ def repeating(folder: Path, shrink: int) -> list[Row]:
             shutil.rmtree(path)
     samples["size of 4 saves", "limit"] = [sum(length for length, _ in distinct)]
     return rows_of(_named("one leaf in 20 changes; the limit is what differs", {}), samples)
+
+
+def changing(folder: Path, rounds: int, shrink: int) -> list[Row]:
+    """Four saves of a state of which one leaf in twenty changes, beside four of one that stays."""
+    transformer = next(each for each in WORKLOADS if each.name == "transformer")
+    leaves, treedef = jax.tree.flatten(transformer.build(shrink))
+    states = [leaves]
+    while len(states) < _SAVES:
+        states.append(jax.block_until_ready(_changed(states[-1])))
+    samples: Samples = {("save", side): [] for side in ("sealwax", "limit")}
+    for _ in range(rounds):
+        for side, several in (("sealwax", states), ("limit", [leaves] * _SAVES)):
+            total = 0.0
+            for number, state in enumerate(several):
+                path = folder / f"{side}-{number}"
+                save = functools.partial(sealwax.save, path, treedef.unflatten(state))
+                total += _seconds(save)
+                shutil.rmtree(path)
+            samples["save", side].append(total)
+    budgets = {"save": Budget(within_limit=1.1)}
+    return rows_of(
+        _named("4 saves, one leaf in 20 changes; the limit: none does", budgets), samples
+    )
+
+
+def _changed(leaves: list[Any]) -> list[Any]:
+    return [leaf + 1 if n % 20 == 0 else leaf for n, leaf in enumerate(leaves)]
 
 
 def _chunks(path: Path) -> Iterator[tuple[int, int]]:

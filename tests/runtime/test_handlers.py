@@ -303,7 +303,7 @@ def test_inject_refuses_numbers_that_count_nothing(wrong):
     [(e.WriteFiles, False), (e.WriteBatch, False), (e.WriteFiles, True), (e.WriteChunks, True)],
 )
 def test_inject_tears_a_write(tmp_path, kind, files):
-    """Half of the first file is there when the error comes; the undoing is kept from happening."""
+    """Half of a file is there when the error comes; the undoing is kept from happening."""
     data = np.arange(1000.0)
     context = sealwax.Context().replace({"array.saving.use_ocdbt": not files})
     torn = inject(kind, nth=0, error=lambda _: OSError(28, "full"), moment="during")

@@ -152,8 +152,8 @@ def inject(
       delay: Seconds to wait there.
       kill: Whether to end the process there with SIGKILL.
       moment: Whether to strike before the effect is performed, after, or during it. A write that
-        is struck during it has put half of its first file on the disk; any other effect is then
-        struck before it.
+        is struck during it has put some of its files and half of one on the disk; any other effect
+        is then struck before it.
 
     Raises:
       OptionValueError: ``nth`` or ``every`` is out of its range.

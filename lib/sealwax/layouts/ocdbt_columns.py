@@ -74,14 +74,13 @@ class Columns:
         at = np.array(order, dtype=np.int64)
         outside = at >= count
         which = at[outside] - count
-        known = tuple(sorted(set(homes), key=_encoded))
-        numbers = {home: number for number, home in enumerate(known)}
+        numbers = _numbers(homes)
         return cls(
             keys=[keys[number] for number in order],
             sizes=np.array([*map(len, inline), *lengths], dtype=np.int64)[at],
             outside=outside,
             data=b"".join([inline[number] for number in order if number < count]),
-            homes=known,
+            homes=tuple(numbers),
             home=np.array([numbers[home] for home in homes], dtype=np.int64)[which],
             offset=np.array(offsets, dtype=np.int64)[which],
         )
@@ -89,8 +88,7 @@ class Columns:
     @classmethod
     def joined(cls, parts: Sequence[Columns]) -> Columns:
         """Puts columns one after another; each has greater keys than the one before it."""
-        known = tuple(sorted({home for part in parts for home in part.homes}, key=_encoded))
-        numbers = {home: number for number, home in enumerate(known)}
+        numbers = _numbers([home for part in parts for home in part.homes])
         mapped = [np.array([numbers[home] for home in part.homes], np.int64) for part in parts]
         nothing = np.empty(0, np.int64)
         return cls(
@@ -98,7 +96,7 @@ class Columns:
             sizes=np.concatenate([nothing, *[part.sizes for part in parts]]),
             outside=np.concatenate([nothing.astype(np.bool_), *[part.outside for part in parts]]),
             data=b"".join([part.data for part in parts]),
-            homes=known,
+            homes=tuple(numbers),
             home=np.concatenate(
                 [nothing, *[own[part.home] for own, part in zip(mapped, parts, strict=True)]]
             ),
@@ -134,6 +132,11 @@ class Columns:
             else:
                 yield key, self.data[at : at + size]
                 at += size
+
+
+def _numbers(homes: Iterable[Home]) -> dict[Home, int]:
+    """The number of each file, in ascending order of their names as they are encoded."""
+    return {home: number for number, home in enumerate(sorted(set(homes), key=_encoded))}
 
 
 def _encoded(home: Home) -> tuple[bytes, bytes]:

@@ -167,12 +167,16 @@ def _skip_older_versions(reader: Reader) -> None:
 
 def _refs(reader: Reader, files: list[Home], count: int) -> list[DataRef]:
     ids, offsets, lengths = reader.column(count), reader.column(count), reader.column(count)
-    if max(ids, default=-1) >= len(files):
-        raise reader.broken(f"file {max(ids)} of a table of {len(files)}")
+    _check_ids(reader, files, ids)
     return [
         DataRef(files[at][1], offset, length, files[at][0])
         for at, offset, length in zip(ids, offsets, lengths, strict=True)
     ]
+
+
+def _check_ids(reader: Reader, files: list[Home], ids: list[int]) -> None:
+    if max(ids, default=-1) >= len(files):
+        raise reader.broken(f"file {max(ids)} of a table of {len(files)}")
 
 
 def _statistics(reader: Reader, count: int) -> list[Statistics]:
@@ -237,8 +241,7 @@ def _leaf(reader: Reader, keys: _Keys) -> Columns:
         raise reader.broken("a value that is neither inline nor a reference")
     outside = kinds.count(1)
     ids, offsets = reader.column(outside), reader.column(outside)
-    if max(ids, default=-1) >= len(keys.files):
-        raise reader.broken(f"file {max(ids)} of a table of {len(keys.files)}")
+    _check_ids(reader, keys.files, ids)
     if max((*sizes, *offsets)) > _INT64_MAX:
         raise reader.broken("a value that lies beyond the end of any file")
     inline = itertools.compress(sizes, kinds.translate(_OTHER))

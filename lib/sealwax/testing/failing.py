@@ -33,8 +33,8 @@ def fail_at_every_effect(
       run: Called with a directory of its own each time.
       directory: Where to make those directories.
       error: What is raised at the effect, or a function that makes it; a full disk by default.
-      moments: When: before the effect, after it, or ``"during"`` it, if it writes: then half of
-        its first file has been written. Each is a run of its own.
+      moments: When: before the effect, after it, or ``"during"`` it, if it writes: then some of
+        its files and half of one have been written. Each is a run of its own.
       start: A directory that each run starts from a copy of; from an empty one by default.
 
     >>> import numpy as np, sealwax as ocp
