@@ -196,3 +196,25 @@ def test_the_error_of_a_write_names_the_leaf_and_its_file(quick, number):
     assert caught.value.path.endswith("/state/d/00000000")
     assert str(caught.value).startswith("Could not write leaf 'w'")
     assert not (quick / "named").exists()
+
+
+def test_the_error_of_one_file_of_several_names_that_one(quick, monkeypatch):
+    """Real ones of the system, which names a file only where it cannot open it."""
+    where = quick / "several"
+    saved = FILES.replace({"array.saving.storage_options.chunk_byte_size": 8_000})
+
+    def broken(*args: Any) -> Any:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "writev", broken)
+        with pytest.raises(StorageError, match="w/c/0") as written:
+            sealwax.save(where, state(2), context=saved)
+    assert written.value.path.endswith("/state/w/c/0")
+    sealwax.save(where, state(2), context=saved)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "preadv", broken)
+        with pytest.raises(StorageError) as read:
+            sealwax.load(where)
+    assert read.value.path == f"{where}/state/w/c/0"
+    assert sealwax.load(where)["name"] == "run 2"

@@ -15,7 +15,7 @@ from sealwax.effects import Allocate, Fetch, ReadBatch, Stored, WriteBatch, Writ
 from sealwax.errors import CorruptionError
 from sealwax.runtime import garbage
 from sealwax.runtime.codecs import compress, decompress
-from sealwax.runtime.filesystem import LOCAL, FileSystem, Readable, Writable, write_all
+from sealwax.runtime.filesystem import LOCAL, FileSystem, Readable, Writable, naming, write_all
 
 _ALIGNMENT = 64
 _FEW_BYTES = 1 << 20
@@ -186,10 +186,11 @@ def read_batch(effect: ReadBatch, origin: FileSystem = LOCAL) -> None:
                     for fetch in run:
                         _fill(fetch, buffers[fetch.target])
                     continue
-            if len(run) > 1 and _fetch_run(run, buffers, opened[file], effect):
-                continue
-            for fetch in run:
-                _fetch(fetch, buffers[fetch.target], opened[file], effect)
+            with naming(f"{effect.directory}/{file}"):
+                if len(run) > 1 and _fetch_run(run, buffers, opened[file], effect):
+                    continue
+                for fetch in run:
+                    _fetch(fetch, buffers[fetch.target], opened[file], effect)
     finally:
         for file in opened.values():
             file.close()

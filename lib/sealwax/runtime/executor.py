@@ -32,7 +32,6 @@ from sealwax.effects import (
     RunLoad,
     Step,
     SyncDirectory,
-    WriteFiles,
 )
 from sealwax.effects.plan import later_fields, uses
 from sealwax.effects.wording import sentence
@@ -320,11 +319,17 @@ def _takes_place(step: Step, plan: Plan) -> bool:
             return step.number == plan.seal
 
 
+def _where(error: BaseException, effect: Effect, plan: Plan) -> str:
+    """The path that an error is about: the very file, if the effect acts on several of them."""
+    directory = getattr(effect, "directory", None)
+    if directory is None:
+        return getattr(effect, "path", None) or plan.path
+    return getattr(error, "filename", None) or directory
+
+
 def describe(error: BaseException, step: Step, plan: Plan) -> BaseException:
     """Turns what a handler raised into an error that says what was done, and to what."""
-    where = getattr(step.effect, "path", None) or plan.path
-    if isinstance(step.effect, WriteFiles):
-        where = getattr(error, "filename", None) or step.effect.directory
+    where = _where(error, step.effect, plan)
     what = f"could not {plan.sentence(step)}"
     if isinstance(step.effect, Call):
         complete = plan.seal is not None and step.number > plan.seal

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Generator
 from typing import Protocol
 
 from sealwax.runtime import files
@@ -77,6 +78,16 @@ def write_all(file: Writable, parts: list[memoryview]) -> None:
             done -= parts.pop(0).nbytes
         if done:
             parts[0] = parts[0][done:]
+
+
+@contextlib.contextmanager
+def naming(path: str) -> Generator[None]:
+    """Lets an error say which file it is of; the system names one only that it cannot open."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or path
+        raise
 
 
 class _LocalFile:

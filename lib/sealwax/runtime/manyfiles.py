@@ -5,14 +5,13 @@ What is written is synced in groups: the first sync of a group brings most of th
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from sealwax.arrays.zarr import ZarrFormat, chunk_key
 from sealwax.effects import Stored, WriteChunks, WriteFiles
 from sealwax.runtime.datafiles import encoded
-from sealwax.runtime.filesystem import LOCAL, FileSystem, Writable, write_all
+from sealwax.runtime.filesystem import LOCAL, FileSystem, Writable, naming, write_all
 
 _GROUP = 64
 _File: TypeAlias = tuple[str, tuple[Any, ...]]
@@ -53,7 +52,7 @@ def _write(target: FileSystem, directory: str, contents: Iterable[_File], *, dur
                     made.add(above)
             file = target.create(path)
             unsynced.append((path, file))
-            with _named(path):
+            with naming(path):
                 write_all(file, [memoryview(part) for part in parts])
             if durable:
                 file.start_sync()
@@ -77,17 +76,7 @@ def _finish(unsynced: list[tuple[str, Writable]], durable: bool) -> None:
     while unsynced:
         path, file = unsynced[-1]
         if durable:
-            with _named(path):
+            with naming(path):
                 file.sync()
         unsynced.pop()
         file.close()
-
-
-@contextlib.contextmanager
-def _named(path: str) -> Generator[None]:
-    """Lets an error say which file it is of; the system names one only that it cannot open."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = error.filename or path
-        raise
