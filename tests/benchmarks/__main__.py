@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime
 import importlib.metadata
 import json
 import os
@@ -15,29 +16,40 @@ import platform
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import jax
 
 import sealwax
 from tests.benchmarks import extras, scaling
-from tests.benchmarks.measure import Samples, drop_caches, peak, time_sides
+from tests.benchmarks.measure import BESIDES, Samples, drop_caches, peak, time_sides
 from tests.benchmarks.table import SIDES, Row, render, rows_of
 from tests.benchmarks.workloads import WORKLOADS, Workload
 
 EXTRAS = "extras"
+_ROUNDS = 5
 
 
-def machine() -> dict[str, object]:
+def machine() -> dict[str, Any]:
     """Describes what the numbers depend on."""
     packages = ("orbax-checkpoint", "jax", "tensorstore", "numpy")
     return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "processor": _field("/proc/cpuinfo", "model name"),
         "cpus": os.cpu_count(),
+        "load before": os.getloadavg()[0],
+        "memory": _field("/proc/meminfo", "MemTotal"),
         "platform": platform.platform(),
         "python": platform.python_version(),
         "devices": [str(device) for device in jax.devices()],
         "sealwax": sealwax.__version__,
         **{name: importlib.metadata.version(name) for name in packages},
     }
+
+
+def _field(path: str, name: str) -> str:
+    lines = Path(path).read_text().splitlines()
+    return next((x.partition(":")[2].strip() for x in lines if x.startswith(name)), "unknown")
 
 
 def memory_of(workload: Workload, folder: Path, *, shrink: int) -> Samples:
@@ -87,11 +99,12 @@ def main() -> None:
     """Measures what the command line asks for, prints the tables and writes the numbers."""
     options = arguments()
     shrink = 16 if options.quick else 1
-    rounds = options.rounds or (3 if options.quick else 5)
+    rounds = options.rounds or (3 if options.quick else _ROUNDS)
+    facts = machine() | {"rounds": rounds, "shrink": shrink}
     cold = not options.no_cold and drop_caches()
     options.folder.mkdir(parents=True, exist_ok=True)
     if options.scaling:
-        scale(options, rounds=rounds, shrink=shrink)
+        scale(options, facts)
         return
     folder = Path(tempfile.mkdtemp(dir=options.folder)).resolve()
     rows: list[Row] = []
@@ -101,7 +114,10 @@ def main() -> None:
                 print(f"measuring {workload.title} ...", flush=True)
                 samples: Samples = {}
                 if workload.timed:
-                    samples |= time_sides(workload, folder, rounds=rounds, shrink=shrink, cold=cold)
+                    besides = BESIDES if cold else ("blocked",)
+                    samples |= time_sides(
+                        workload, folder, rounds=rounds, shrink=shrink, besides=besides
+                    )
                 if not options.no_memory:
                     samples |= memory_of(workload, folder, shrink=shrink)
                 rows += show(rows_of(workload, samples))
@@ -110,7 +126,7 @@ def main() -> None:
                 rows += show(found)
     finally:
         shutil.rmtree(folder)
-    report(rows, options, rounds=rounds, shrink=shrink, cold=cold)
+    report(rows, options, facts | {"cold": cold})
 
 
 def show(rows: list[Row]) -> list[Row]:
@@ -120,37 +136,38 @@ def show(rows: list[Row]) -> list[Row]:
     return rows
 
 
-def scale(options: argparse.Namespace, *, rounds: int, shrink: int) -> None:
+def scale(options: argparse.Namespace, facts: dict[str, Any]) -> None:
     """Measures how times grow, and draws it."""
     folder = Path(tempfile.mkdtemp(dir=options.folder)).resolve()
     try:
-        measured = scaling.curves(folder, rounds=rounds, shrink=shrink)
+        measured = scaling.curves(folder, rounds=facts["rounds"], shrink=facts["shrink"])
     finally:
         shutil.rmtree(folder)
     scaling.draw(measured, options.picture)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(
-        json.dumps({"machine": machine(), "scaling": measured}, indent=2) + "\n"
-    )
-    print(f"numbers: {options.json}\npicture: {options.picture}")
+    write(options.json, {"machine": facts, "scaling": measured})
+    print(f"picture: {options.picture}")
 
 
-def report(
-    rows: list[Row], options: argparse.Namespace, *, rounds: int, shrink: int, cold: bool
-) -> None:
-    """Prints the conditions of the measurement, and writes the numbers."""
-    facts = machine() | {"rounds": rounds, "shrink": shrink, "cold": cold}
+def report(rows: list[Row], options: argparse.Namespace, facts: dict[str, Any]) -> None:
+    """Prints what was missed and the conditions of the measurement, and writes the numbers."""
     missed = [f"{row.workload}, {row.measure}: {text}" for row in rows for text in row.misses]
-    print("\n".join(("missed:", *missed)) if missed else "every budget was met")
+    met = sum(len(row.passes) for row in rows)
+    print("\n".join(("missed:", *missed)) if missed else f"all {met} budgets measured were met")
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
-    if shrink > 1:
-        print(f"Sizes were divided by {shrink}; the budgets are meant for the full sizes.")
-    if not (cold or options.no_cold):
+    if facts["shrink"] > 1:
+        print(f"Sizes were divided by {facts['shrink']}; the budgets are meant for the full sizes.")
+    if facts["rounds"] < _ROUNDS:
+        print(f"The budgets are meant for medians of at least {_ROUNDS} rounds.")
+    if not (facts["cold"] or options.no_cold):
         print("No loads from the disk: /proc/sys/vm/drop_caches cannot be written here.")
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    numbers = {"machine": facts, "rows": [dataclasses.asdict(row) for row in rows]}
-    options.json.write_text(json.dumps(numbers, indent=2) + "\n")
-    print(f"numbers: {options.json}")
+    write(options.json, {"machine": facts, "rows": [dataclasses.asdict(row) for row in rows]})
+
+
+def write(target: Path, numbers: dict[str, Any]) -> None:
+    """Writes the numbers as JSON."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(numbers, indent=2) + "\n")
+    print(f"numbers: {target}")
 
 
 if __name__ == "__main__":

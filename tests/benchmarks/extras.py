@@ -1,4 +1,4 @@
-"""What no single state shows: planning, importing, growth, Orbax's checkpoints, what repeats."""
+"""What no single state shows: importing, growth, Orbax's checkpoints, what repeats."""
 
 from __future__ import annotations
 
@@ -7,20 +7,25 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-import msgspec
 
 import sealwax
-from sealwax.layouts import manifest
-from tests.benchmarks.measure import Samples, abstract
+from tests.benchmarks.measure import (
+    Samples,
+    abstract,
+    check,
+    in_turn,
+    one_round,
+    size,
+    timed,
+)
 from tests.benchmarks.sides import LIBRARIES, library
 from tests.benchmarks.table import Row, rows_of
-from tests.benchmarks.workloads import WORKLOADS, Budget, Workload, small_leaves
+from tests.benchmarks.workloads import WORKLOADS, Budget, Workload, fill, small_leaves
 
 _IMPORT = """
 import time, jax, tensorstore
@@ -30,152 +35,118 @@ print(time.perf_counter() - began)
 """
 _READ = ("small-1k", "large-f32", "large-bf16", "single", "transformer")
 _SAVES = 4
-_FEW, _MANY = 1_000, 100_000
+_FEWER, _MANY = (1_000, 10_000), 100_000
 
 
 def rows(folder: Path, *, rounds: int, shrink: int) -> Iterator[list[Row]]:
     """Measures all of them, one table after another."""
     yield importing(rounds)
-    yield planning(rounds, shrink)
-    yield growing(folder, rounds, shrink)
+    yield from growing(folder, rounds, shrink)
     for workload in WORKLOADS:
         if workload.name in _READ:
-            yield reading_orbax(workload.title, workload.build(shrink), folder, rounds)
-    yield repeating(folder, shrink)
-    yield changing(folder, rounds, shrink)
+            yield reading_orbax(workload, folder, rounds, shrink)
+    yield repeating(folder, rounds, shrink)
 
 
 def importing(rounds: int) -> list[Row]:
     """How much longer a start takes than that of JAX and TensorStore, in fresh processes."""
-    samples: Samples = {("import", side): [] for side in LIBRARIES}
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    for number in range(rounds + 1):
-        for side, module in LIBRARIES.items():
-            command = [sys.executable, "-c", _IMPORT.format(module=module)]
-            done = subprocess.run(
-                command, check=True, capture_output=True, text=True, env=environment
-            )
-            if number:  # The first has to compile.
-                samples["import", side].append(float(done.stdout.split()[-1]))
-    return rows_of(_named("after jax and tensorstore", {"import": Budget(seconds=0.200)}), samples)
+
+    def start(module: str) -> dict[str, float]:
+        command = [sys.executable, "-c", _IMPORT.format(module=module)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+        return {"import": float(done.stdout.split()[-1])}
+
+    starts = {side: functools.partial(start, module) for side, module in LIBRARIES.items()}
+    samples = in_turn(starts, rounds)
+    return rows_of(_named("after jax and tensorstore", {"import": Budget(at_most=0.200)}), samples)
 
 
-def planning(rounds: int, shrink: int) -> list[Row]:
-    """Seconds for the plan of a save of 100,000 leaves: 10 us for each."""
-    count = _MANY // shrink
-    state = small_leaves(count)(1)
-    samples: Samples = {("plan", "sealwax"): []}
-    for _ in range(rounds):
-        plan = functools.partial(sealwax.plan_save, "/no/such/place", state)
-        samples["plan", "sealwax"].append(_seconds(plan))
-    return rows_of(_named(f"{count:,} leaves", {"plan": Budget(seconds=10e-6 * count)}), samples)
+def growing(folder: Path, rounds: int, shrink: int) -> Iterator[list[Row]]:
+    """100,000 leaves beside a hundred times 1,000 and ten times 10,000: what is in step is 1.
 
-
-def growing(folder: Path, rounds: int, shrink: int) -> list[Row]:
-    """100,000 leaves beside a hundred times 1,000: what grows in step stays at 1."""
+    The plan of a save alone may take 10 us for each leaf.
+    """
     many = _MANY // shrink
-    states = {"limit": small_leaves(_FEW)(1), "sealwax": small_leaves(many)(1)}
-    samples: Samples = {}
-    for _ in range(rounds):
-        for side, state in states.items():
-            times = many / _FEW if side == "limit" else 1
-            for measure, seconds in _once(folder / side, state).items():
-                samples.setdefault((measure, side), []).append(times * seconds)
+    counts = {f"{count:,}": count for count in (*_FEWER, many)}
+    turns = {
+        name: functools.partial(_grown, fill(small_leaves(count)(1)), folder)
+        for name, count in counts.items()
+    }
+    samples = in_turn(turns, rounds)
     budgets = {measure: Budget(within_limit=1.5) for measure in ("save", "load", "blocked")}
-    title = f"{many:,} leaves beside {many // _FEW:,} x {_FEW:,}, as limit"
-    return rows_of(_named(title, budgets), samples)
+    budgets["plan"] = Budget(within_limit=1.5, at_most=10e-6 * many)
+    for few in _FEWER:
+        times = many / few
+        beside: Samples = {}
+        for (measure, name), values in samples.items():
+            if counts[name] == many:
+                beside[measure, "sealwax"] = values
+            elif counts[name] == few:
+                beside[measure, "limit"] = [times * value for value in values]
+        title = f"{many:,} leaves; the limit: {times:g} x {few:,}"
+        yield rows_of(_named(title, budgets), beside)
 
 
-def _once(path: Path, state: Any) -> dict[str, float]:
-    found = {"save": _seconds(lambda: sealwax.save(path, state))}
-    found["load"] = _seconds(lambda: jax.block_until_ready(sealwax.load(path)))
-    shutil.rmtree(path)
-    began = time.perf_counter()
-    response = sealwax.save_async(path, state)
-    found["blocked"] = time.perf_counter() - began
-    response.result()
-    shutil.rmtree(path)
-    return found
+def _grown(state: Any, folder: Path) -> dict[str, float]:
+    path = folder / "grown"
+    planned = {"plan": timed(lambda: sealwax.plan_save(path, state))}
+    return planned | one_round(library("sealwax"), state, path, ("blocked",))
 
 
-def reading_orbax(title: str, state: Any, folder: Path, rounds: int) -> list[Row]:
+def reading_orbax(workload: Workload, folder: Path, rounds: int, shrink: int) -> list[Row]:
     """Both libraries load what Orbax has written."""
-    path, wanted = folder / "of-orbax", abstract(state)
+    path, state = folder / "of-orbax", workload.build(shrink)
+    wanted = abstract(state)
     library("orbax").save(path, state)
-    samples: Samples = {}
-    for _ in range(rounds):
-        for side in LIBRARIES:
-            read = functools.partial(library(side).load, path, wanted)
-            seconds = _seconds(lambda read=read: jax.block_until_ready(read()))
-            samples.setdefault(("load of Orbax's", side), []).append(seconds)
+
+    def read(name: str) -> dict[str, float]:
+        load = library(name).load
+        return {"load of Orbax's": timed(lambda: jax.block_until_ready(load(path, wanted)))}
+
+    for name in LIBRARIES:
+        check(library(name), path, state)
+    samples = in_turn({name: functools.partial(read, name) for name in LIBRARIES}, rounds)
     shutil.rmtree(path)
-    return rows_of(_named(title, {"load of Orbax's": Budget(faster_than_orbax=1.5)}), samples)
+    budgets = {"load of Orbax's": Budget(faster_than_orbax=1.5)}
+    return rows_of(_named(workload.title, budgets), samples)
 
 
-def repeating(folder: Path, shrink: int) -> list[Row]:
-    """Four saves, each with one leaf in twenty changed: their size, and that of what differs."""
-    transformer = next(each for each in WORKLOADS if each.name == "transformer")
-    leaves, treedef = jax.tree.flatten(transformer.build(shrink))
-    samples: Samples = {("size of 4 saves", side): [0] for side in (*LIBRARIES, "limit")}
-    distinct: dict[tuple[int, int], None] = {}
-    for number in range(_SAVES):
-        leaves = _changed(leaves) if number else leaves
-        for side in LIBRARIES:
-            path = folder / f"{side}-{number}"
-            library(side).save(path, treedef.unflatten(leaves))
-            samples["size of 4 saves", side][0] += _size(path)
-            if side == "sealwax":
-                distinct |= dict.fromkeys(_chunks(path / "state" / manifest.NAME))
-            shutil.rmtree(path)
-    samples["size of 4 saves", "limit"] = [sum(length for length, _ in distinct)]
-    return rows_of(_named("one leaf in 20 changes; the limit is what differs", {}), samples)
+def repeating(folder: Path, rounds: int, shrink: int) -> list[Row]:
+    """Four saves, each with one leaf in twenty changed: their time, and what they could share.
 
-
-def changing(folder: Path, rounds: int, shrink: int) -> list[Row]:
-    """Four saves of a state of which one leaf in twenty changes, beside four of one that stays."""
+    To save what changes is no other work than to save what stays, so that what the budget leaves
+    over one is for the noise of the machine.
+    """
     transformer = next(each for each in WORKLOADS if each.name == "transformer")
     leaves, treedef = jax.tree.flatten(transformer.build(shrink))
     states = [leaves]
     while len(states) < _SAVES:
-        states.append(jax.block_until_ready(_changed(states[-1])))
-    samples: Samples = {("save", side): [] for side in ("sealwax", "limit")}
-    for _ in range(rounds):
-        for side, several in (("sealwax", states), ("limit", [leaves] * _SAVES)):
-            total = 0.0
-            for number, state in enumerate(several):
-                path = folder / f"{side}-{number}"
-                save = functools.partial(sealwax.save, path, treedef.unflatten(state))
-                total += _seconds(save)
-                shutil.rmtree(path)
-            samples["save", side].append(total)
-    budgets = {"save": Budget(within_limit=1.1)}
-    return rows_of(
-        _named("4 saves, one leaf in 20 changes; the limit: none does", budgets), samples
-    )
+        states.append([leaf + 1 if n % 20 == 0 else leaf for n, leaf in enumerate(states[-1])])
+    jax.block_until_ready(states)
+    distinct = {id(leaf): leaf.nbytes for state in states for leaf in state}
 
+    def save(side: str, several: list[list[Any]]) -> dict[str, float]:
+        found = {"4 saves": 0.0, "size of 4 saves": 0.0}
+        for number, state in enumerate(several):
+            path, tree = folder / str(number), treedef.unflatten(state)
+            found["4 saves"] += timed(lambda path=path, tree=tree: library(side).save(path, tree))
+            found["size of 4 saves"] += size(path)
+            shutil.rmtree(path)
+        return found
 
-def _changed(leaves: list[Any]) -> list[Any]:
-    return [leaf + 1 if n % 20 == 0 else leaf for n, leaf in enumerate(leaves)]
-
-
-def _chunks(path: Path) -> Iterator[tuple[int, int]]:
-    body = path.read_bytes()[:-9]
-    for row in msgspec.json.decode(body, type=manifest.Item).rows:
-        yield from zip(row.chunks[2::4], row.chunks[3::4], strict=True)
-
-
-def _size(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    os.sync()
-    began = time.perf_counter()
-    result = work()
-    took = time.perf_counter() - began
-    del result
-    return took
+    turns: dict[str, Callable[[], dict[str, float]]] = {
+        "sealwax": lambda: save("sealwax", states),
+        "orbax": lambda: save("orbax", states),
+        "limit": lambda: save("sealwax", [leaves] * _SAVES),
+    }
+    samples = in_turn(turns, rounds)
+    samples["size of 4 saves", "limit"] = [float(sum(distinct.values()))]
+    budgets = {"4 saves": Budget(within_limit=1.1)}
+    title = "one leaf in 20 changes; the limit: saves of what stays, bytes that differ"
+    return rows_of(_named(title, budgets), samples)
 
 
 def _named(title: str, budgets: dict[str, Budget]) -> Workload:
-    return Workload(name="", title=title, build=lambda shrink: None, budgets=budgets)
+    """A workload that is only a name in the table."""
+    return Workload(name="", title=title, abstract=lambda shrink: None, budgets=budgets)

@@ -15,8 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,10 @@ from tests.benchmarks.workloads import WORKLOADS, Workload
 Samples = dict[tuple[str, str], list[float]]
 
 
+BESIDES = ("cold load", "blocked")
+"""What is measured beside saving and loading, unless it is left out."""
+
+
 def drop_caches() -> bool:
     """Writes out and forgets the page cache, so that reading starts at the disk, if it may."""
     os.sync()
@@ -41,43 +44,52 @@ def drop_caches() -> bool:
     return True
 
 
+def in_turn(turns: Mapping[str, Callable[[], Mapping[str, float]]], rounds: int) -> Samples:
+    """Lets each side measure in turn, round after round, each round starting with another side.
+
+    A round before the first warms up all sides and is forgotten.
+    """
+    samples: Samples = {}
+    names = list(turns)
+    for number in range(rounds + 1):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            for measure, value in turns[name]().items():
+                if number:
+                    samples.setdefault((measure, name), []).append(value)
+    return samples
+
+
 def time_sides(
     workload: Workload,
     folder: Path,
     *,
     rounds: int,
     shrink: int,
-    cold: bool,
-    only: Sequence[str] | None = None,
+    sides: Sequence[str] = (*LIBRARIES, "limit"),
+    besides: Sequence[str] = BESIDES,
 ) -> Samples:
-    """Measures all sides in turn, round after round, each round starting with another side.
+    """Measures all sides in turn.
 
     Each side has a process of its own, which stays for all rounds: what one leaves in the heap
     would slow down the others, and a program that trains has one of them.
     """
-    names = [name for name in (*LIBRARIES, "limit") if only is None or name in only]
-    samples: Samples = defaultdict(list)
     with contextlib.ExitStack() as stack:
         turns = {
-            name: stack.enter_context(_process(name, workload, folder / name, shrink, cold))
-            for name in names
+            name: stack.enter_context(_process(name, workload, folder / name, shrink, besides))
+            for name in sides
         }
-        for number in range(rounds):
-            first = number % len(names)
-            for name in names[first:] + names[:first]:
-                for measure, value in turns[name]().items():
-                    samples[measure, name].append(value)
-    return dict(samples)
+        return in_turn(turns, rounds)
 
 
 @contextlib.contextmanager
 def _process(
-    name: str, workload: Workload, path: Path, shrink: int, cold: bool
+    name: str, workload: Workload, path: Path, shrink: int, besides: Sequence[str]
 ) -> Iterator[Callable[[], dict[str, float]]]:
-    """A process for one side, warmed up; calling what is given lets it go through one round."""
+    """A process for one side; calling what is given lets it go through one round."""
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe()
-    process = spawn.Process(target=_serve, args=(there, name, workload, path, shrink, cold))
+    process = spawn.Process(target=_serve, args=(there, name, workload, path, shrink, besides))
 
     def turn() -> dict[str, float]:
         here.send("go on")
@@ -89,7 +101,6 @@ def _process(
     process.start()
     there.close()
     try:
-        turn()
         yield turn
     finally:
         here.close()
@@ -97,53 +108,57 @@ def _process(
 
 
 def _serve(
-    pipe: Connection, name: str, workload: Workload, path: Path, shrink: int, cold: bool
+    pipe: Connection, name: str, workload: Workload, path: Path, shrink: int, besides: Sequence[str]
 ) -> None:
-    side = plain_files(packed=workload.packed) if name == "limit" else library(name)
+    side = side_of(name, workload)
     with contextlib.suppress(EOFError):  # which is how the other end says that it is over
         pipe.recv()
         try:
             tree = jax.block_until_ready(workload.build(shrink))
-            _rehearse(side, tree, path)
-            pipe.send({})
+            side.save(path, tree)
+            check(side, path, tree)
+            shutil.rmtree(path)
+            pipe.send(one_round(side, tree, path, besides))
             while pipe.recv():
-                pipe.send(_one_round(side, tree, path, cold=cold))
+                pipe.send(one_round(side, tree, path, besides))
         except (OSError, RuntimeError, ValueError) as error:
             pipe.send(error)
 
 
-def _rehearse(side: Side, tree: Any, path: Path) -> None:
-    """Goes through a save and a load once, which warms up, and checks that the bits come back."""
-    side.save(path, tree)
+def side_of(name: str, workload: Workload) -> Side:
+    """Makes a side by its name."""
+    return plain_files(packed=workload.packed) if name == "limit" else library(name)
+
+
+def check(side: Side, path: Path, tree: Any) -> None:
+    """Loads what was saved, and looks whether the bits come back."""
     loaded = side.load(path, abstract(tree))
     for saved, found in zip(jax.tree.leaves(tree), jax.tree.leaves(loaded), strict=True):
         one, other = np.asarray(saved), np.asarray(found)
         if one.dtype != other.dtype or not np.array_equal(one, other):
-            raise RuntimeError(f"{side.name} loaded something else than what it saved")
-    shutil.rmtree(path)
+            raise RuntimeError(f"{side.name} loaded something else than what was saved")
 
 
-def _one_round(side: Side, tree: Any, path: Path, *, cold: bool) -> dict[str, float]:
-    found = {"save": _timed(lambda: side.save(path, tree))}
-    found["size"] = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+def one_round(side: Side, tree: Any, path: Path, besides: Sequence[str]) -> dict[str, float]:
+    """Measures one side once: saving, loading, the size, and what is asked for besides."""
+    found = {"save": timed(lambda: side.save(path, tree))}
+    found["size"] = size(path)
     wanted = abstract(tree)
-    found["load"] = _timed(lambda: jax.block_until_ready(side.load(path, wanted)))
-    if cold:
+    found["load"] = timed(lambda: jax.block_until_ready(side.load(path, wanted)))
+    if "cold load" in besides:
         drop_caches()
-        found["cold load"] = _timed(lambda: jax.block_until_ready(side.load(path, wanted)))
+        found["cold load"] = timed(lambda: jax.block_until_ready(side.load(path, wanted)))
     shutil.rmtree(path)
-    if side.save_async is not None:
-        os.sync()
-        gc.collect()
-        began = time.perf_counter()
-        wait = side.save_async(path, tree)
-        found["blocked"] = time.perf_counter() - began
-        wait()
+    if "blocked" in besides and side.save_async is not None:
+        waits: list[Callable[[], object]] = []
+        found["blocked"] = timed(lambda: waits.append(side.save_async(path, tree)))
+        waits.pop()()
         shutil.rmtree(path)
     return found
 
 
-def _timed(work: Any) -> float:
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that a call takes, with nothing left to write or to collect before it."""
     os.sync()
     gc.collect()
     began = time.perf_counter()
@@ -151,6 +166,11 @@ def _timed(work: Any) -> float:
     took = time.perf_counter() - began
     del result
     return took
+
+
+def size(path: Path) -> int:
+    """Bytes of all files below a directory."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
 def abstract(tree: Any) -> Any:
@@ -173,7 +193,7 @@ def peak_here(name: str, side_name: str, action: str, folder: str, shrink: str) 
     A tiny checkpoint goes first, so that imports and thread pools do not count.
     """
     workload = next(w for w in WORKLOADS if w.name == name)
-    side = plain_files(packed=workload.packed) if side_name == "limit" else library(side_name)
+    side = side_of(side_name, workload)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         tiny = {"x": jax.numpy.zeros(8)}
         side.save(Path(scratch) / "tiny", tiny)

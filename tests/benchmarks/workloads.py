@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
-MIB = 2**20
+KIB, MIB = 2**10, 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +22,30 @@ class Budget:
     Attributes:
       faster_than_orbax: At least this many times less than Orbax.
       within_limit: At most this many times the raw limit.
-      seconds: At most this long.
+      at_most: At most so many seconds or bytes.
     """
 
     faster_than_orbax: float | None = None
     within_limit: float | None = None
-    seconds: float | None = None
+    at_most: float | None = None
+
+
+def noise(rng: np.random.Generator, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    """Draws standard normal numbers, which no compressor shrinks by much."""
+    return jnp.asarray(rng.standard_normal(leaf.shape, np.float32).astype(leaf.dtype))
+
+
+def constant(rng: np.random.Generator, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    """Draws one number, zero or another, for all of an array."""
+    return jnp.full(leaf.shape, rng.choice([0.0, 1.5]), leaf.dtype)
+
+
+Make = Callable[[np.random.Generator, jax.ShapeDtypeStruct], jax.Array]
+
+
+def fill(abstract: Any, make: Make = noise) -> Any:
+    """Makes the arrays of a state."""
+    return jax.tree.map(functools.partial(make, np.random.default_rng(0)), abstract)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,59 +55,58 @@ class Workload:
     Attributes:
       name: How the command line selects it.
       title: What the table calls it.
-      build: Makes the state, a pytree of `jax.Array`; smaller by a factor when asked.
+      abstract: Says what the state is, a pytree of `jax.ShapeDtypeStruct`; smaller by a factor
+        when asked.
+      make: Makes an array of what is said of it.
       packed: Whether the raw limit writes one file for all leaves instead of one for each.
       timed: Whether it is timed; otherwise only its memory is measured.
-      budgets: What is asked, by measure: `save`, `load`, `blocked`, `size`.
+      budgets: What is asked, by measure: a key of `table.MEASURES`.
     """
 
     name: str
     title: str
-    build: Callable[[int], Any]
+    abstract: Callable[[int], Any]
+    make: Make = noise
     packed: bool = False
     timed: bool = True
     budgets: Mapping[str, Budget] = field(default_factory=dict)
 
-
-def noise(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """Draws an array of standard normal numbers, which no compressor shrinks by much."""
-    return jnp.asarray(rng.standard_normal(shape, np.float32).astype(dtype))
+    def build(self, shrink: int) -> Any:
+        """Makes the state, a pytree of `jax.Array`, always the same."""
+        return fill(self.abstract(shrink), self.make)
 
 
 def small_leaves(count: int) -> Callable[[int], Any]:
-    """Makes a state of many leaves of 1 KiB each."""
+    """Says of a state that it has many leaves of 1 KiB each."""
     return functools.partial(_small_leaves, count)
 
 
 def _small_leaves(count: int, shrink: int) -> Any:
-    rng = np.random.default_rng(0)
-    values = np.split(rng.standard_normal((count // shrink, 256), np.float32), count // shrink)
-    return {f"leaf_{n}": jnp.asarray(value[0]) for n, value in enumerate(values)}
+    leaf = jax.ShapeDtypeStruct((256,), np.float32)
+    return {f"leaf_{n}": leaf for n in range(count // shrink)}
 
 
-def large_arrays(count: int, mebibytes: int, dtype: Any) -> Callable[[int], Any]:
-    """Makes a state of a few large matrices of noise."""
+def large_arrays(count: int, mebibytes: int, dtype: Any = np.float32) -> Callable[[int], Any]:
+    """Says of a state that it has a few large matrices."""
     return functools.partial(_large_arrays, count, mebibytes, dtype)
 
 
 def _large_arrays(count: int, mebibytes: int, dtype: Any, shrink: int) -> Any:
-    rng = np.random.default_rng(0)
     rows = mebibytes * MIB // shrink // (1024 * np.dtype(dtype).itemsize)
-    return {f"array_{n}": noise(rng, (rows, 1024), dtype) for n in range(count)}
+    return {f"array_{n}": jax.ShapeDtypeStruct((rows, 1024), dtype) for n in range(count)}
 
 
 def transformer(shrink: int) -> Any:
-    """Makes the parameters of a ten-layer transformer and their Adam state, 380 leaves."""
+    """Says what the parameters of a ten-layer transformer and their Adam state are, 380 leaves."""
     import optax
 
-    rng, width = np.random.default_rng(0), 512
-    vocabulary = 24 * 1024 // shrink
+    width, vocabulary = 512, 24 * 1024 // shrink
 
-    def dense(fan_in: int, fan_out: int) -> dict[str, jax.Array]:
-        return {
-            "kernel": noise(rng, (fan_in, fan_out), np.float32),
-            "bias": noise(rng, (fan_out,), np.float32),
-        }
+    def matrix(*shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, np.float32)
+
+    def dense(fan_in: int, fan_out: int) -> dict[str, Any]:
+        return {"kernel": matrix(fan_in, fan_out), "bias": matrix(fan_out)}
 
     def block() -> dict[str, Any]:
         norms = {f"norm_{n}": dense(1, width) for n in range(2)}
@@ -97,84 +114,93 @@ def transformer(shrink: int) -> Any:
         return norms | attention | {"up": dense(width, 4 * width), "down": dense(4 * width, width)}
 
     params = {f"block_{n}": block() for n in range(max(1, 10 // shrink))}
-    params["embedding"] = {"kernel": noise(rng, (vocabulary, width), np.float32)}
-    params["positions"] = {"kernel": noise(rng, (1024, width), np.float32)}
+    params["embedding"] = {"kernel": matrix(vocabulary, width)}
+    params["positions"] = {"kernel": matrix(1024, width)}
     params["head"] = {"norm": dense(1, width), "logits": dense(width, 256)}
-    moments = optax.adam(1e-3).init(params)
-    filled = jax.tree.map(lambda leaf: noise(rng, leaf.shape, leaf.dtype), moments)
-    return {"step": jnp.int32(1000), "params": params, "opt_state": filled}
+    moments = jax.eval_shape(optax.adam(1e-3).init, params)
+    step = jax.ShapeDtypeStruct((), np.int32)
+    return {"step": step, "params": params, "opt_state": moments}
 
 
-def compressible(shrink: int) -> Any:
-    """Makes four arrays of zeros and four of a constant, 64 MiB each."""
-    shape = (16 * 1024 // shrink, 1024)
-    return {f"array_{n}": jnp.full(shape, 0.0 if n % 2 else 1.5, jnp.float32) for n in range(8)}
+HELD = 512 * MIB
+"""What sealwax may hold beside the arrays by default, in bytes."""
+
+
+def _memory(nbytes: int, slack: float = 1.0) -> dict[str, Budget]:
+    return {
+        "peak save": Budget(at_most=HELD),
+        "peak load": Budget(at_most=slack * nbytes + HELD),
+    }
 
 
 def _budgets(
-    save: tuple[float, float | None], load: Budget, blocked: float, **more: Budget
+    nbytes: int, save: tuple[float, float | None], load: Budget, blocked: float
 ) -> dict[str, Budget]:
     return {
         "save": Budget(faster_than_orbax=save[0], within_limit=save[1]),
         "load": load,
         "blocked": Budget(faster_than_orbax=blocked),
-        **more,
+        **_memory(nbytes),
     }
 
 
-_LARGE = _budgets((2.5, 1.2), Budget(faster_than_orbax=2.5, within_limit=1.2), 1.0)
+def _near(orbax: float, limit: float) -> Budget:
+    return Budget(faster_than_orbax=orbax, within_limit=limit)
+
 
 WORKLOADS = (
     Workload(
         name="small-1k",
         title="1,000 leaves of 1 KiB",
-        build=small_leaves(1_000),
+        abstract=small_leaves(1_000),
         packed=True,
-        budgets=_budgets((25, 5), Budget(faster_than_orbax=15, seconds=0.020), 10),
+        budgets=_budgets(1_000 * KIB, (25, 5), Budget(faster_than_orbax=15, at_most=0.020), 10),
     ),
     Workload(
         name="small-10k",
         title="10,000 leaves of 1 KiB",
-        build=small_leaves(10_000),
+        abstract=small_leaves(10_000),
         packed=True,
-        budgets=_budgets((30, 5), Budget(faster_than_orbax=20), 15),
+        budgets=_budgets(10_000 * KIB, (30, 5), Budget(faster_than_orbax=20), 15),
     ),
     Workload(
         name="large-f32",
         title="8 float32 arrays of 64 MiB",
-        build=large_arrays(8, 64, np.float32),
-        budgets=_LARGE,
+        abstract=large_arrays(8, 64),
+        budgets=_budgets(512 * MIB, (2.5, 1.2), _near(2.5, 1.2), 1),
     ),
     Workload(
         name="large-bf16",
         title="8 bfloat16 arrays of 64 MiB",
-        build=large_arrays(8, 64, ml_dtypes.bfloat16),
-        budgets=_LARGE,
+        abstract=large_arrays(8, 64, ml_dtypes.bfloat16),
+        budgets=_budgets(512 * MIB, (2.5, 1.2), _near(2.5, 1.2), 1),
     ),
     Workload(
         name="single",
         title="one array of 1 GiB",
-        build=large_arrays(1, 1024, np.float32),
-        budgets=_budgets((3, 1.2), Budget(faster_than_orbax=3, within_limit=1.2), 1.0),
+        abstract=large_arrays(1, 1024),
+        budgets=_budgets(1024 * MIB, (3, 1.2), _near(3, 1.2), 1),
     ),
     Workload(
         name="huge",
         title="one array of 2 GiB",
-        build=large_arrays(1, 2048, np.float32),
+        abstract=large_arrays(1, 2048),
         timed=False,
+        budgets=_memory(2048 * MIB, slack=1.1),
     ),
     Workload(
         name="transformer",
         title="transformer and Adam, 380 leaves",
-        build=transformer,
-        budgets=_budgets((2, 1.2), Budget(faster_than_orbax=3, within_limit=1.5), 3),
+        abstract=transformer,
+        packed=True,
+        budgets=_budgets(512 * MIB, (2, 1.2), _near(3, 1.5), 3),
     ),
     Workload(
         name="compressible",
         title="8 constant arrays of 64 MiB",
-        build=compressible,
-        budgets=_budgets(
-            (1, None), Budget(faster_than_orbax=2), 1.0, size=Budget(faster_than_orbax=1)
-        ),
+        abstract=large_arrays(8, 64),
+        make=constant,
+        budgets=_budgets(512 * MIB, (1, None), Budget(faster_than_orbax=2), 1)
+        | {"size": Budget(faster_than_orbax=1)},
     ),
 )
