@@ -47,8 +47,21 @@ class Gate(Handler):
 
     async def reached(self) -> None:
         """Waits, in the caller's loop, until the effects have arrived."""
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             await self.arrived.reached()
+
+
+class UntilExit(Handler):
+    """Holds every effect of some types until the interpreter goes down: it is pending till then."""
+
+    def __init__(self, *kinds: type[Any]) -> None:
+        self._kinds = kinds
+
+    async def perform(self, effect: Any, forward: Any) -> Any:
+        if isinstance(effect, self._kinds):
+            while not threading._SHUTTING_DOWN:  # noqa: ASYNC110 there is nothing to wait for
+                await anyio.sleep(0.005)
+        return await forward(effect)
 
 
 @contextlib.contextmanager
@@ -61,12 +74,22 @@ def gate(*kinds: type[Any], parties: int = 1) -> Iterator[Gate]:
             made.open()
 
 
-def eventually(holds: Callable[[], object], seconds: float = 20.0) -> None:
+def eventually(holds: Callable[[], object], seconds: float = 60.0) -> None:
     """Waits until something holds; it must come by itself."""
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "this never came to hold"
         time.sleep(0.005)
+
+
+def open_below(directory: Path) -> list[str]:
+    """What this process has open there: whatever others open or close, a leak is seen at once."""
+    descriptors = [f"/proc/self/fd/{each}" for each in os.listdir("/proc/self/fd")]
+    targets: list[str] = []
+    for each in descriptors:
+        with contextlib.suppress(FileNotFoundError):  # that of the listing itself
+            targets.append(os.readlink(each))
+    return [target for target in targets if target.startswith(str(directory))]
 
 
 def names(directory: Path) -> list[str]:

@@ -1,4 +1,7 @@
-"""Scripts that tests run in processes of their own, with every warning an error."""
+"""Scripts that tests run in processes of their own, with every warning an error.
+
+At their exit they wait in silence, however slow the machine is.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,9 @@ import numpy as np
 import sealwax as ocp
 from sealwax import effects as e
 from sealwax.effect_handlers import inject
-from tests.gates import gate
+from tests.gates import Gate, UntilExit, gate
 
+ocp.runtime.exits._PATIENCE = ocp.runtime.exits._wait._silence = 600.0
 PATH = sys.argv[1]
 STATE = {"w": np.arange(1000), "step": 1}
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -46,7 +50,7 @@ def launch(script: str, path: Path) -> subprocess.Popen[str]:
 def run(script: str, path: Path) -> tuple[int, list[str], str]:
     """Runs a script to its end: its exit status, lines of output, and what it complained of."""
     process = launch(script, path)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=100)
     return process.returncode, out.splitlines(), err
 
 
@@ -56,7 +60,7 @@ def interrupt(script: str, path: Path, number: int) -> tuple[int, list[str], str
     assert process.stdout is not None
     first = process.stdout.readline()
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=100)
     return process.returncode, [first.strip(), *out.splitlines()], err
 
 

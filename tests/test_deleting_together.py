@@ -5,13 +5,17 @@ from __future__ import annotations
 import concurrent.futures
 import threading
 from pathlib import Path
+from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 
 import sealwax as ocp
 from sealwax import effects as e
 from sealwax import errors
+from sealwax.effect_handlers import Forward, Handler
+from tests.clocks import put_forward
 from tests.gates import eventually, gate, names
 from tests.scripts import launch
 
@@ -59,7 +63,7 @@ def test_processes_wait_for_each_other(ckpt: Path) -> None:
             pass
     go = Path(f"{ckpt}.go")
     go.touch()
-    ended = [(*process.communicate(timeout=60), process.returncode) for process in processes]
+    ended = [(*process.communicate(timeout=100), process.returncode) for process in processes]
     go.unlink()
     assert [(out.splitlines()[0], err, code) for out, err, code in ended] == [
         ("True", "", 0)
@@ -80,18 +84,31 @@ def test_the_second_does_nothing_until_the_first_is_done(ckpt: Path) -> None:
         second.join(0.1)
         assert second.is_alive()
         assert (ckpt / ITEMS[2]).is_dir()
-    second.join(30)
+    second.join()
     assert done == [True]
     assert first.result()
     assert set(ocp.load_checkpointables(ckpt)) == {"kept", *ITEMS[3:]}
 
 
 def test_it_waits_no_longer_than_the_settings_allow(ckpt: Path) -> None:
-    soon = ocp.Context().at.asynchronous.timeout_secs.set(0.2)
+    class Longer(Handler):
+        async def perform(self, effect: e.Effect, forward: Forward) -> Any:
+            if not isinstance(effect, e.Hold):
+                return await forward(effect)
+            async with anyio.create_task_group() as group:
+                group.start_soon(wait)
+                return await forward(effect)
+
+    async def wait() -> None:
+        await anyio.wait_all_tasks_blocked()
+        put_forward(100)
+
+    soon = ocp.Context().at.asynchronous.timeout_secs.set(100)
     with gate(e.Replace) as between:
         first = ocp.delete_async(ckpt, checkpointable_name=ITEMS[0])
         eventually(between.arrived.is_set)
-        with pytest.raises(errors.OperationTimeoutError, match="wait until nobody else uses"):
+        refused = pytest.raises(errors.OperationTimeoutError, match="wait until nobody else uses")
+        with Longer(), refused:
             ocp.delete(ckpt, checkpointable_name=ITEMS[1], context=soon)
     assert first.result()
     assert ocp.delete(ckpt, checkpointable_name=ITEMS[1])
@@ -104,7 +121,7 @@ def test_of_two_who_delete_the_same_item_one_does_it(ckpt: Path) -> None:
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             second = pool.submit(ocp.delete, ckpt, checkpointable_name=ITEMS[0], missing_ok=True)
             between.open()
-            assert second.result(30) is False
+            assert second.result() is False
     assert first.result()
 
 
@@ -115,7 +132,7 @@ def test_what_a_deletion_that_died_left_is_told_at_once(ckpt: Path) -> None:
             ocp.delete(PATH, checkpointable_name="item_0")
     """
     process = launch(script, ckpt)
-    process.communicate(timeout=60)
+    process.communicate(timeout=100)
     assert process.returncode != 0
     with pytest.raises(errors.DeletionRecoveryError, match="'item_0', is not finished"):
         ocp.delete(ckpt, checkpointable_name="item_1")
@@ -129,7 +146,7 @@ def test_the_whole_may_go_while_an_item_is_going(ckpt: Path) -> None:
         eventually(between.arrived.is_set)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             whole = pool.submit(ocp.delete, ckpt)
-            assert whole.result(30) is True
+            assert whole.result() is True
     with pytest.raises(errors.CheckpointNotFoundError):
         first.result()
     assert names(ckpt.parent) == []
@@ -147,8 +164,8 @@ def test_whoever_verifies_meanwhile_takes_the_item_for_gone_and_not_for_damaged(
             deletion = ocp.delete_async(ckpt, checkpointable_name=ITEMS[0])
             eventually(deleting.arrived.is_set)
             verifying.open()
-            found = report.result(30)
-        assert deletion.result(30)
+            found = report.result()
+        assert deletion.result()
     assert found, found
     only = set(ocp.load_checkpointables(ckpt))
     assert only == {"kept", *ITEMS[1:]}

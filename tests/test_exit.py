@@ -32,7 +32,7 @@ class TestPendingSavesAreFinished:
         status, out, err = run(
             """
             big = np.arange(25_000_000)  # 200 MB
-            with inject(e.WriteBatch, delay=0.3):
+            with UntilExit(e.WriteBatch):
                 response = ocp.save_async(PATH, {"big": big, "step": 1})
             big[:] = 0
             assert not response.done()
@@ -46,7 +46,7 @@ class TestPendingSavesAreFinished:
     def test_after_an_exception(self, path: Path) -> None:
         status, _, err = run(
             """
-            with inject(e.WriteBatch, delay=0.3):
+            with UntilExit(e.WriteBatch):
                 ocp.save_async(PATH, STATE)
             raise LookupError("the script's own")
             """,
@@ -61,7 +61,7 @@ class TestPendingSavesAreFinished:
         status, out, err = run(
             """
             def deep():
-                with inject(e.WriteBatch, delay=0.3):
+                with UntilExit(e.WriteBatch):
                     ocp.save_async(PATH, STATE)
                 sys.exit(3)
             deep()
@@ -97,7 +97,7 @@ class TestPendingSavesAreFinished:
         status, out, err = run(
             f"""
             def work():
-                with inject(e.WriteBatch, delay=0.3):
+                with UntilExit(e.WriteBatch):
                     ocp.save_async(PATH, STATE)
                 sys.exit(7)
             thread = threading.Thread(target=work)
@@ -141,14 +141,15 @@ class TestPendingSavesAreFinished:
             + textwrap.dedent(
                 """
                 import asyncio
-                async def cell(number):
-                    with inject(e.WriteBatch, delay=0.3):
-                        ocp.save_async(PATH, STATE | {"step": number}, overwrite=True)
+                async def cell(number, kind):
+                    with UntilExit(kind):
+                        return ocp.save_async(PATH, STATE | {"step": number}, overwrite=True)
+                async def look(response):
+                    await response
                 loop = asyncio.new_event_loop()
                 asyncio.set_event_loop(loop)
-                for number in (2, 1):
-                    loop.run_until_complete(cell(number))
-                    loop.run_until_complete(asyncio.sleep(0.5))
+                loop.run_until_complete(look(loop.run_until_complete(cell(2, ()))))
+                loop.run_until_complete(cell(1, e.WriteBatch))
                 loop.close()
                 """
             )
@@ -159,7 +160,7 @@ class TestPendingSavesAreFinished:
             cwd=path.parent,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=100,
             check=False,
         )
         assert (done.returncode, done.stderr) == (0, "")
@@ -171,7 +172,7 @@ class TestPendingSavesAreFinished:
             f"""
             import {loop}
             async def main():
-                with inject(e.WriteBatch, delay=0.3):
+                with UntilExit(e.WriteBatch):
                     await ocp.aio.save_async(PATH + "1", STATE)
                     ocp.save_async(PATH + "2", STATE)
             {loop}.run(main{"()" if loop == "asyncio" else ""})
@@ -209,7 +210,8 @@ class TestFailuresAreReported:
             logging.basicConfig(format="logged %(message)s")
 
             def work():
-                time.sleep(0.5)
+                while not threading._SHUTTING_DOWN:
+                    time.sleep(0.01)
                 print("the thread is done")
                 logging.error("by the thread")
 
@@ -304,15 +306,17 @@ class TestFailuresAreReported:
     def test_a_save_that_hangs_ends_at_its_deadline_which_says_why(self, path: Path) -> None:
         status, _, err = run(
             """
+            from tests.clocks import Late
+            ocp.runtime.exits._GRACE = 1e6
             ctx = ocp.Context()
-            ctx.asynchronous.timeout_secs = 0.5
-            with inject(e.WriteBatch, delay=1e6):
+            ctx.asynchronous.timeout_secs = 100
+            with Late(e.WriteBatch, seconds=100):
                 ocp.save_async(PATH, STATE, context=ctx)
             """,
             path,
         )
         assert status == FAILED
-        assert "OperationTimeoutError: The save_async took longer than 0.5 s" in err
+        assert "OperationTimeoutError: The save_async took longer than 100 s" in err
         assert "write 2 leaves" in err
         assert names(path.parent) == []
 

@@ -59,7 +59,7 @@ class TestChildrenOfMultiprocessing:
             env=os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT / "lib"), str(ROOT)))},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=100,
             check=False,
         )
         assert done.returncode == 0, done.stderr

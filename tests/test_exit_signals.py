@@ -19,18 +19,33 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "ckpt"
 
 
+UNTIL_TOLD = """
+            exits = ocp.runtime.exits
+            exits._wait._silence = 0.2
+            tell = exits._print
+
+            def told(lines):
+                tell(lines)
+                writing.open()
+
+            exits._print = told
+            with (writing := Gate(e.WriteBatch)):
+                ocp.save_async(PATH, STATE, context=ctx)
+                writing.arrived.wait()
+            """
+"""A save that goes on as soon as the exit has said that it waits for it."""
+
+
 class TestWhatHangs:
     """An exit says what it waits for, and does not wait for ever."""
 
     def test_it_says_what_it_waits_for(self, path: Path) -> None:
         status, _, err = run(
             """
-            ocp.runtime.exits._wait._silence = 0.2
             ctx = ocp.Context()
-            ctx.asynchronous.timeout_secs = 300
-            with inject(e.WriteBatch, delay=2):
-                ocp.save_async(PATH, STATE, context=ctx)
-            """,
+            ctx.asynchronous.timeout_secs = 350
+            """
+            + UNTIL_TOLD,
             path,
         )
         assert status == 0
@@ -45,12 +60,10 @@ class TestWhatHangs:
     def test_without_a_deadline_it_says_that_there_is_none(self, path: Path) -> None:
         status, _, err = run(
             """
-            ocp.runtime.exits._wait._silence = 0.2
             ctx = ocp.Context()
             ctx.asynchronous.timeout_secs = None
-            with inject(e.WriteBatch, delay=2):
-                ocp.save_async(PATH, STATE, context=ctx)
-            """,
+            """
+            + UNTIL_TOLD,
             path,
         )
         assert status == 0
@@ -65,15 +78,18 @@ class TestWhatHangs:
         status, out, err = run(
             f"""
             from sealwax.effect_handlers import Handler
-            import anyio.to_thread
-            ocp.runtime.exits._GRACE = 0.5
+            from tests.clocks import put_forward
+            import anyio.from_thread, anyio.to_thread
             class Hang(Handler):
                 async def perform(self, effect, forward):
                     if isinstance(effect, e.{kind}):
-                        await anyio.to_thread.run_sync(time.sleep, 1e6)
+                        await anyio.to_thread.run_sync(self.hang)
                     return await forward(effect)
+                def hang(self):
+                    anyio.from_thread.run_sync(put_forward, 1000)
+                    time.sleep(1e6)
             ctx = ocp.Context()
-            ctx.asynchronous.timeout_secs = 1
+            ctx.asynchronous.timeout_secs = 100
             ctx.asynchronous.post_finalization_callback = print
             with Hang():
                 ocp.save_async(PATH, STATE, context=ctx)
@@ -83,7 +99,7 @@ class TestWhatHangs:
         assert (status, out) == (FAILED, ["registered before sealwax"])
         (line,) = err.splitlines()
         assert line.startswith(
-            f"sealwax: the save_async to {str(path)!r} did not end within 1 s, nor when it was "
+            f"sealwax: the save_async to {str(path)!r} did not end within 100 s, nor when it was "
             "told to, and is left alone at exit ("
         )
         what = "write 2 leaves" if kind == "WriteBatch" else "call post_finalization_callback"
@@ -102,8 +118,8 @@ class TestSignals:
     def test_ctrl_c_gives_up_a_blocking_save(self, path: Path) -> None:
         status, _, err = interrupt(
             """
-            with inject(e.WriteBatch, delay=1e6):
-                threading.Timer(0.5, print, ["saving"], {"flush": True}).start()
+            with gate(e.WriteBatch) as writing:
+                writing.arrived.call(lambda: print("saving", flush=True))
                 ocp.save(PATH, STATE)
             """,
             path,
@@ -117,8 +133,8 @@ class TestSignals:
         status, out, err = interrupt(
             """
             try:
-                with inject(e.Stage, delay=1e6):
-                    threading.Timer(0.5, print, ["staging"], {"flush": True}).start()
+                with gate(e.Stage) as staging:
+                    staging.arrived.call(lambda: print("staging", flush=True))
                     ocp.save_async(PATH, STATE)
             except KeyboardInterrupt:
                 print(os.listdir(os.path.dirname(PATH)))
@@ -132,10 +148,13 @@ class TestSignals:
     def test_ctrl_c_at_exit_gives_up_a_pending_save_and_says_so(self, path: Path) -> None:
         status, out, err = interrupt(
             """
-            with gate(e.WriteBatch) as writing:
-                writing.open = lambda: None
+            with Gate(e.WriteBatch):
                 ocp.save_async(PATH, STATE)
-            threading.Timer(0.5, print, ["exiting"], {"flush": True}).start()
+            def tell():
+                while not threading._SHUTTING_DOWN:
+                    time.sleep(0.01)
+                print("exiting", flush=True)
+            threading.Thread(target=tell).start()
             """,
             path,
             signal.SIGINT,

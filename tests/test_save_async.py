@@ -24,6 +24,7 @@ from sealwax import effects as e
 from sealwax import errors
 from sealwax.effect_handlers import Handler, inject
 from sealwax.runtime import exits
+from tests.clocks import Late
 from tests.gates import eventually, gate, names, our_threads
 
 FULL = OSError(28, "No space left on device")
@@ -268,12 +269,12 @@ class TestFailures:
         self, tmp_path: Path, path: Path, blocking: bool
     ) -> None:
         ctx = ocp.Context()
-        ctx.asynchronous.timeout_secs = 0.1
+        ctx.asynchronous.timeout_secs = 100
         state = {"weights": np.arange(3)}
-        with gate(e.WriteBatch), pytest.raises(TimeoutError) as caught:
+        with Late(e.WriteBatch, seconds=100), pytest.raises(TimeoutError) as caught:
             save(blocking, path, state, ctx)
         assert isinstance(caught.value, errors.OperationTimeoutError)
-        assert "longer than 0.1 s" in str(caught.value)
+        assert "longer than 100 s" in str(caught.value)
         assert "write leaf 'weights'" in str(caught.value)
         assert str(path) in str(caught.value)
         assert names(tmp_path) == []
@@ -311,7 +312,7 @@ class TestCancelling:
     ) -> None:
         with gate(kind) as held:
             response = ocp.save_async(path, {"w": np.arange(3)})
-            assert held.arrived.wait(30)
+            assert held.arrived.wait(60)
             response.cancel()
             with pytest.raises(errors.OperationCancelledError, match="cancelled before it was"):
                 response.result(timeout=60)
@@ -329,7 +330,7 @@ class TestCancelling:
         ocp.save(path, {"step": 1})
         with gate(kind) as held:
             response = ocp.save_async(path, {"step": 2}, overwrite=True, context=ctx)
-            assert held.arrived.wait(30)
+            assert held.arrived.wait(60)
             response.cancel()
             held.open()
         response.result()
@@ -341,9 +342,10 @@ class TestCancelling:
         self, tmp_path: Path, path: Path
     ) -> None:
         ctx = ocp.Context()
-        ctx.asynchronous.timeout_secs = 0.5
+        ctx.asynchronous.timeout_secs = 100
         ocp.save(path, {"step": 1})
-        with inject(e.RemoveTree, delay=1.0) as removal:
+        with Late(e.RemoveTree, seconds=100) as removal:
+            removal.open()
             ocp.save(path, {"step": 2}, overwrite=True, context=ctx)
         assert removal.hits == 1
         assert names(tmp_path) == ["ckpt"]
@@ -469,7 +471,7 @@ class TestPoints:
         array = np.arange(1000)
         with gate(e.Stage) as staging:
             response = ocp.save_async(path, {"w": array}, until="captured")
-            assert staging.arrived.wait(30)
+            assert staging.arrived.wait(60)
             assert not response.staged.is_reached()
             with pytest.raises(errors.OperationTimeoutError) as caught:
                 response.staged.wait(0.01)

@@ -183,7 +183,7 @@ class TestKilling:
             env={**os.environ, "PYTHONPATH": str(ROOT / "lib"), "JAX_PLATFORMS": "cpu"},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=100,
             check=True,
         )
         lines = done.stdout.splitlines()

@@ -15,7 +15,7 @@ _HEADER = """
 import asyncio, sys
 import jax
 ADDRESS, INDEX, COUNT = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-jax.distributed.initialize(ADDRESS, COUNT, INDEX, initialization_timeout=60)
+jax.distributed.initialize(ADDRESS, COUNT, INDEX, initialization_timeout=90)
 import sealwax as ocp
 
 """
@@ -27,9 +27,14 @@ def run(script: str, count: int = 2) -> list[list[str]]:
     It has ``jax``, ``asyncio``, ``ocp``, and its ``INDEX``. What it writes to the standard error
     is shown where it fails.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with socket.socket() as reserved:
+        # It stays bound, so that nobody else is given it; the job shares it, as gRPC always asks.
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reserved.bind(("127.0.0.1", 0))
+        return _run(script, count, f"127.0.0.1:{reserved.getsockname()[1]}")
+
+
+def _run(script: str, count: int, address: str) -> list[list[str]]:
     where = os.pathsep.join((str(ROOT / "lib"), str(ROOT)))
     program = _HEADER + textwrap.dedent(script)
     job = [
@@ -43,7 +48,7 @@ def run(script: str, count: int = 2) -> list[list[str]]:
         for index in range(count)
     ]
     try:
-        outputs = [process.communicate(timeout=90) for process in job]
+        outputs = [process.communicate(timeout=100) for process in job]
     finally:
         for process in job:
             process.kill()

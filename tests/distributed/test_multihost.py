@@ -77,7 +77,7 @@ def test_who_does_not_come_is_told_by_name_and_time() -> None:
 def test_some_meet_without_the_others() -> None:
     seen = run("""
         meet = ocp.multihost.sync_global_processes
-        asyncio.run(meet("one", processes=[INDEX], timeout=5))
+        asyncio.run(meet("one", processes=[INDEX], timeout=60))
         with ocp.Context() as ctx:
             ctx.multiprocessing.barrier_sync_key_prefix = "mine"
             asyncio.run(meet("both", processes={0, 1}))

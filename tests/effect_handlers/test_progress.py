@@ -120,7 +120,8 @@ class TestTerminal:
                 for name in "ab":
                     group.start_soon(sealwax.aio.save, tmp_path / name, TREE)
 
-        with progress(stream := Looked(), every=0), inject(e.Rename, delay=0.1):
+        with progress(stream := Looked(), every=0), gate(e.Rename, parties=2) as seal:
+            seal.arrived.call(seal.open)
             anyio.run(both)
         assert most == 2
         assert len(stream.screen()) == 2

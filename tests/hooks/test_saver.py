@@ -272,7 +272,7 @@ def test_programs_are_held_up_by_saves_that_are_slow(tmp_path: Path) -> None:
         program = jax.jit(lambda s: jax.lax.scan(body, s, jnp.arange(5))[0])
         running = threading.Thread(target=lambda: jax.block_until_ready(program(jnp.zeros(2))))
         running.start()
-        assert held.arrived.wait(30)
+        assert held.arrived.wait(60)
         assert saver._inbox._backlog == 1
         assert 4 not in begun
         held.open()

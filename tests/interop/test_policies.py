@@ -7,7 +7,9 @@ import datetime
 import inspect
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -66,18 +68,13 @@ class TestWhatIsKept:
 
     @given(histories(), st.timedeltas(datetime.timedelta(0), datetime.timedelta(seconds=90)))
     def test_latest_duration(self, history: History, duration: datetime.timedelta) -> None:
-        # Theirs asks the clock; what is of today is old enough to tell seconds from moments.
-        moved = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=45.5)
-        shift = int((moved - datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)).total_seconds())
-        history = History(
-            dataclasses.replace(each, time_nsecs=each.time_nsecs + shift * 10**9)
-            for each in history
-        )
-        duration = datetime.timedelta(seconds=round(duration.total_seconds()) + 0.25)
-        now = datetime.datetime.now(datetime.UTC)
-        if any(abs((now - duration - each.time).total_seconds()) < 0.2 for each in history):
-            return
-        expected = keeping(history, theirs.LatestDuration(duration), theirs.PreservationContext())
+        # Theirs asks the clock.
+        now = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(seconds=45.5)
+        clock = SimpleNamespace(now=lambda tz: now.astimezone(tz))
+        module = SimpleNamespace(datetime=clock, timezone=datetime.timezone)
+        policy = theirs.LatestDuration(duration)
+        with mock.patch.dict(policy.should_preserve.__globals__, datetime=module):
+            expected = keeping(history, policy, theirs.PreservationContext())
         context = ours.PreservationContext(now=now)
         assert keeping(history, ours.LatestDuration(duration), context) == expected
 

@@ -69,7 +69,7 @@ async def run_all(budget: Budget, requests) -> None:
                     inner.start_soon(cancel_after, cancelled, scope)
                 await use(budget, nbytes, ticks, task_status)
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             for request in requests:
                 await group.start(one, *request)
@@ -160,7 +160,7 @@ async def test_bytes_granted_to_one_who_gives_up_at_that_moment_are_not_lost():
 async def test_nothing_and_no_limit_never_wait():
     full, free = Budget(1), Budget(None)
     await full.acquire(1)
-    with anyio.fail_after(1):
+    with anyio.fail_after(60):
         await full.acquire(0)
         for _ in range(100):
             await free.acquire(1 << 40)

@@ -159,7 +159,7 @@ def test_makers_and_cleaners_do_not_get_into_each_others_way(tmp_path):
         for number in range(150):
             leases = leasing.Leases()
             leases.make(path, None)
-            files.write_file(f"{path}/f", str(number).encode(), durable=False)
+            Path(path, "f").write_text(str(number))
             assert files.read_file(f"{path}/f") == str(number).encode()
             files.remove_tree(path)
             leases.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from sealwax import effects as e
 from sealwax.effect_handlers import Handler, inject
 from sealwax.errors import InternalError, OperationTimeoutError
 from sealwax.runtime.handlers import Forward
+from tests.clocks import Late, put_forward
 from tests.gates import gate, names
 
 STATE = {"w": np.arange(1000), "step": 1}
@@ -45,9 +45,9 @@ def within(seconds: float) -> ocp.Context:
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )
 async def test_it_names_what_a_save_waited_for(path: Path, kind: type[Any], what: str) -> None:
-    with gate(kind), pytest.raises(OperationTimeoutError) as caught:
-        await ocp.aio.save(path, STATE, context=within(0.4))
-    assert "The save took longer than 0.4 s and was given up" in str(caught.value)
+    with Late(kind, seconds=400), pytest.raises(OperationTimeoutError) as caught:
+        await ocp.aio.save(path, STATE, context=within(400))
+    assert "The save took longer than 400 s and was given up" in str(caught.value)
     assert what.format(path=path, above=path.parent) in str(caught.value)
     assert isinstance(caught.value, TimeoutError)
     assert caught.value.path == str(path)
@@ -57,47 +57,44 @@ async def test_it_names_what_a_save_waited_for(path: Path, kind: type[Any], what
 @pytest.mark.parametrize("kind", [e.Look, e.ReadFile, e.ReadBatch])
 async def test_it_is_that_of_loads_too(path: Path, kind: type[Any]) -> None:
     await ocp.aio.save(path, STATE)
-    with gate(kind), pytest.raises(OperationTimeoutError, match="load took longer than 0.4 s"):
-        await ocp.aio.load(path, context=within(0.4))
+    late, took = Late(kind, seconds=400), "load took longer than 400 s"
+    with late, pytest.raises(OperationTimeoutError, match=took):
+        await ocp.aio.load(path, context=within(400))
 
 
 async def test_it_names_what_a_thread_was_busy_with(path: Path) -> None:
-    class Busy(Handler):
-        async def perform(self, effect: Any, forward: Any) -> Any:
-            if isinstance(effect, e.Stage):
-                await anyio.to_thread.run_sync(done.wait)
-            return await forward(effect)
+    class Busy(Late):
+        async def take(self, seconds: float) -> None:
+            await anyio.to_thread.run_sync(anyio.from_thread.run_sync, put_forward, seconds)
 
-    async def finish() -> None:
-        await anyio.sleep(0.6)
-        done.set()
-
-    done = threading.Event()
-    async with anyio.create_task_group() as group:
-        group.start_soon(finish)
-        with Busy(), pytest.raises(OperationTimeoutError, match="under way: bring 2 leaves to the"):
-            await ocp.aio.save(path, STATE, context=within(0.4))
+    busy, what = Busy(e.Stage, seconds=400), "under way: bring 2 leaves to the"
+    busy.open()
+    with busy, pytest.raises(OperationTimeoutError, match=what):
+        await ocp.aio.save(path, STATE, context=within(400))
     assert names(path.parent) == []
 
 
 async def test_observing_and_acting_share_it(path: Path) -> None:
     """Half of it for each would be too long together."""
+    observing = Late(e.Now, seconds=500)
+    observing.open()
     with (
-        inject(e.Now, delay=0.5),
-        inject(e.WriteBatch, delay=0.5),
+        observing,
+        Late(e.WriteBatch, seconds=500),
         pytest.raises(OperationTimeoutError, match="under way: write 2 leaves"),
     ):
-        await ocp.aio.save(path, STATE, context=within(0.8))
+        await ocp.aio.save(path, STATE, context=within(800))
+    assert observing.hits == 1
 
 
 async def test_what_undoing_could_not_do_is_a_note(path: Path) -> None:
     refused = OSError(13, "Permission denied")
     with (
-        gate(e.WriteBatch),
+        Late(e.WriteBatch, seconds=400),
         inject(e.RemoveTree, error=refused),
         pytest.raises(OperationTimeoutError) as caught,
     ):
-        await ocp.aio.save(path, STATE, context=within(0.4))
+        await ocp.aio.save(path, STATE, context=within(400))
     (note,) = caught.value.__notes__
     assert note.startswith("Could not remove")
     assert "Permission denied" in note

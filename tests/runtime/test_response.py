@@ -99,7 +99,7 @@ def test_a_timeout_leaves_the_operation_alone(work):
         one.response.result(timeout=0.01)
     assert not one.response.done()
     one.go.set()
-    assert one.response.result(timeout=30) == 7
+    assert one.response.result(timeout=60) == 7
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
@@ -154,7 +154,7 @@ def test_a_callback_that_wants_to_exit_keeps_nobody_waiting(work, caplog):
         await asyncio.sleep(0)
         held.response.on_complete(told.append)
         held.finish()
-        await asyncio.wait_for(waiting, 10)
+        await asyncio.wait_for(waiting, 60)
 
     held.response.on_complete(leave)
     with caplog.at_level(logging.ERROR, logger="sealwax"):
@@ -169,12 +169,12 @@ def test_what_is_no_timeout_is_refused_in_any_state(work, timeout, done):
     one = work(7)
     if done:
         one.go.set()
-        one.response.result(timeout=30)
+        one.response.result(timeout=60)
     for wait in (one.response.result, one.response.staged.wait, one.response.committed.wait):
         with pytest.raises((ArgumentTypeError, ArgumentValueError), match="number of seconds"):
             wait(timeout)
     one.go.set()
-    assert one.response.result(np.float32(30)) == 7
+    assert one.response.result(np.float32(60)) == 7
 
 
 @pytest.mark.parametrize("timeout", [float("inf"), 1e30])
@@ -188,7 +188,7 @@ def test_what_an_operation_calls_cannot_wait_for_its_end(tmp_path):
     there = threading.Event()
 
     def call() -> None:
-        there.wait(10)
+        there.wait(60)
         response.result()
 
     context = sealwax.Context()
@@ -196,7 +196,7 @@ def test_what_an_operation_calls_cannot_wait_for_its_end(tmp_path):
     response = sealwax.save_async(tmp_path / "ckpt", {"step": 1}, context=context)
     there.set()
     with pytest.raises(DeadlockError, match="called waits for the end of the same save_async"):
-        response.result(10)
+        response.result(60)
     assert sealwax.load(tmp_path / "ckpt") == {"step": 1}
 
 
@@ -253,7 +253,7 @@ def test_cancelling_stops_and_undoes(work):
     one = work(7)
     one.response.cancel()
     with pytest.raises(OperationCancelledError, match="job was cancelled before it was committed"):
-        one.response.result(timeout=30)
+        one.response.result(timeout=60)
     assert one.undone
     one.response.cancel()
 
@@ -270,10 +270,10 @@ def test_cancelling_before_it_has_begun(work):
 def test_cancelling_a_save_leaves_nothing(tmp_path):
     with gate(e.WriteBatch) as held:
         response = sealwax.save_async(tmp_path / "c", {"step": 1})
-        assert held.arrived.wait(30)
+        assert held.arrived.wait(60)
         response.cancel()
         with pytest.raises(OperationCancelledError):
-            response.result(timeout=30)
+            response.result(timeout=60)
     assert names(tmp_path) == []
 
 
@@ -286,7 +286,7 @@ def test_cancelling_what_is_sealed_changes_nothing(tmp_path):
             response = sealwax.save_async(tmp_path / "c", {"step": 1})
             eventually(lambda: names(tmp_path) == ["c"])
             response.cancel()
-    response.result(timeout=30)
+    response.result(timeout=60)
     assert sealwax.load(tmp_path / "c") == {"step": 1}
 
 
@@ -301,9 +301,9 @@ def test_cancelling_while_the_loop_is_busy_does_not_block():
 
     job = Job(block, "job")
     job.start()
-    assert busy.wait(30)
+    assert busy.wait(60)
     job.cancel()
-    assert job.finished.wait(30)
+    assert job.finished.wait(60)
     assert job.value() == 7
 
 
@@ -314,7 +314,7 @@ def test_cancelling_at_any_time_ends_well(tmp_path, pause):
         time.sleep(pause)
         response.cancel()
         try:
-            response.result(timeout=30)
+            response.result(timeout=60)
         except OperationCancelledError:
             assert str(number) not in names(tmp_path)
         else:
@@ -372,7 +372,7 @@ def test_it_runs_in_the_callers_context():
 )
 def test_an_interrupt_leaves_nothing_behind(tmp_path, verb, kind):
     def press() -> None:
-        assert held.arrived.wait(30)
+        assert held.arrived.wait(60)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     with gate(kind) as held:

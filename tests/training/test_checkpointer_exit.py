@@ -15,7 +15,7 @@ def test_a_save_in_the_background_is_finished(tmp_path: Path) -> None:
             PATH, preservation_policy=ocp.training.preservation_policies.LatestN(1)
         )
         c.save(0, STATE)
-        with inject(e.WriteBatch, delay=0.3):
+        with UntilExit(e.WriteBatch):
             response = c.save_async(1, STATE)
         assert not response.done()
         """,

@@ -222,7 +222,7 @@ class TestSignals:
         for line in iter(process.stdout.readline, "5\n"):
             assert line
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=100)
         assert (process.returncode, said) == (75, "SIGTERM: saved step 5\n")
         assert steps_in(directory) == [2, 4, 5]
         assert bits(loops.train(directory.parent)) == left_alone()

@@ -278,7 +278,7 @@ made.save(1, {"w": jnp.zeros((1000, 1000))})
             env={"PYTHONPATH": str(Path(ocp.__file__).parents[1]), "JAX_PLATFORMS": "cpu"},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=100,
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -289,7 +289,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     awaited, event = Snapshot.awaited, threading.Event()
 
     def wait(snapshot: Snapshot) -> Snapshot:
-        assert event.wait(30)
+        assert event.wait(60)
         return awaited(snapshot)
 
     def hold() -> threading.Event:
