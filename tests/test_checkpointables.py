@@ -70,7 +70,10 @@ def same(found: dict[str, Any], wanted: dict[str, Any]) -> None:
 class TestLaws:
     """What holds for any trees under any names."""
 
-    @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=30,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
     @given(
         items=st.dictionaries(
             st.text("abc.-~ é", min_size=1, max_size=4).filter(lambda n: n not in (".", "..")),
@@ -171,7 +174,7 @@ class TestSaving:
 
         class Blocking(PointHandler):
             async def save(self, directory: Any, checkpointable: Point) -> Awaitable[None]:
-                assert written.wait(30)
+                assert written.wait(60)
                 return await super().save(directory, checkpointable)
 
         class Watch(ocp.effect_handlers.Handler):
@@ -550,7 +553,7 @@ class TestFailures:
         response = ocp.save_checkpointables_async(
             path, {"p": Point(1, 2)}, context=context(Waiting)
         )
-        assert state["begun"].wait(30)
+        assert state["begun"].wait(60)
         response.cancel()
         with pytest.raises(errors.OperationCancelledError):
             response.result()

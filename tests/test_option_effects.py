@@ -82,10 +82,13 @@ def data_files(path: Path) -> list[int]:
 
 
 class InFlight(Handler):
-    """Measures how many bytes are between two kinds of effects, and the largest piece."""
+    """Measures how many bytes are between two kinds of effects, and the largest piece.
 
-    def __init__(self, begin: type[Any], end: type[Any]) -> None:
-        self._begin, self._end = begin, end
+    None goes on before ``filled`` bytes have been there at once.
+    """
+
+    def __init__(self, begin: type[Any], end: type[Any], filled: int = 0) -> None:
+        self._begin, self._end, self._filled = begin, end, filled
         self.now = self.peak = self.largest = self.pieces = 0
 
     async def perform(self, effect: Any, forward: Any) -> Any:
@@ -94,7 +97,10 @@ class InFlight(Handler):
             self.peak = max(self.peak, self.now)
             self.largest = max(self.largest, effect.nbytes)
             self.pieces += 1
-            await anyio.sleep(0.01)
+            with anyio.fail_after(60):
+                while self.peak < self._filled:  # noqa: ASYNC110 other tasks fill it
+                    await anyio.sleep(0.001)
+            await anyio.sleep(0.01)  # for more than that, if nothing keeps them
         answer = await forward(effect)
         if isinstance(effect, self._end):
             self.now -= effect.nbytes
@@ -180,8 +186,9 @@ def test_carried_dtypes_come_back_from_either_version(path: Path, zarr3: bool) -
     assert_same(ocp.load(path), tree)
 
 
-UNSAFE = ["..", "a/../b", "/a", "a//b", "a/", "./a", "x" * 256, "a\0b", "_METADATA", "_sharding/x"]
-UNSAFE += ["array_metadatas", "manifest.ocdbt", "_strings.json", "_SEALWAX", "/".join("ab" * 2000)]
+UNSAFE = ["..", "a/../b", "/a", "a//b", "a/", "./a", "x" * 256, "a\0b", "a\\b", "_METADATA"]
+UNSAFE += ["_sharding/x", "array_metadatas", "manifest.ocdbt", "_strings.json", "_SEALWAX"]
+UNSAFE += ["/".join("ab" * 2000)]
 
 
 @pytest.mark.parametrize("name", UNSAFE, ids=range(len(UNSAFE)))
@@ -715,7 +722,7 @@ def test_write_concurrent_bytes_bounds_what_is_being_written(path: Path) -> None
         ocp.save(path / "free", ARRAYS)
     assert free.pieces == 1
     limit = 3 * PIECE
-    with InFlight(e.WriteBatch, e.WriteBatch) as bound:
+    with InFlight(e.WriteBatch, e.WriteBatch, limit) as bound:
         ocp.save(path / "bound", ARRAYS, context=context(memory__write_concurrent_bytes=limit))
     assert (bound.peak, bound.largest, bound.pieces) == (limit, limit, 4)
     assert_same(ocp.load(path / "bound"), ARRAYS)
@@ -724,7 +731,7 @@ def test_write_concurrent_bytes_bounds_what_is_being_written(path: Path) -> None
 def test_transfer_concurrent_bytes_bounds_what_is_staged(path: Path) -> None:
     strided = {name: np.repeat(array, 2)[::2] for name, array in ARRAYS.items()}
     limit = 2 * PIECE
-    with InFlight(e.Stage, e.WriteBatch) as bound:
+    with InFlight(e.Stage, e.WriteBatch, limit) as bound:
         ocp.save(path, strided, context=context(memory__transfer_concurrent_bytes=limit))
     assert (bound.peak, bound.largest, bound.pieces) == (limit, limit, 6)
     assert_same(ocp.load(path), ARRAYS)
@@ -734,7 +741,7 @@ def test_transfer_concurrent_bytes_bounds_what_is_staged(path: Path) -> None:
 def test_read_concurrent_bytes_bounds_what_is_being_read(path: Path, ocdbt: bool) -> None:
     ocp.save(path, ARRAYS, context=saving(use_ocdbt=ocdbt))
     limit = 2 * (PIECE + 4)
-    with InFlight(e.ReadBatch, e.ReadBatch) as bound:
+    with InFlight(e.ReadBatch, e.ReadBatch, limit) as bound:
         found = ocp.load(path, context=context(memory__read_concurrent_bytes=limit))
     assert (bound.peak, bound.largest, bound.pieces) == (limit, limit, 6)
     assert_same(found, ARRAYS)

@@ -375,6 +375,16 @@ class TestPaths:
         assert finalized(Path("c")) == {"a": 1, "b": 1}
 
 
+class TestLinks:
+    def test_a_file_that_was_moved_elsewhere_is_found_through_a_link(self, tmp_path: Path) -> None:
+        partial.save(tmp_path / "c", {"a": W})
+        (file,) = (tmp_path / "c.partial_save").glob("*/state/ocdbt.process_0/d/00000000")
+        file.rename(tmp_path / "elsewhere")
+        file.symlink_to(os.path.relpath(tmp_path / "elsewhere", file.parent))
+        assert (finalized(tmp_path / "c")["a"] == W).all()
+        assert not any(made.is_symlink() for made in (tmp_path / "c").rglob("*"))
+
+
 class TestDamage:
     def test_of_what_describes_a_part(self, tmp_path: Path) -> None:
         partial.save(tmp_path / "c", {"a": 1, "w": jnp.ones(3)})
@@ -396,6 +406,21 @@ class TestDamage:
         with pytest.raises(CorruptionError, match="cut short"):
             partial.finalize(tmp_path / "c")
         assert not (tmp_path / "c").exists()
+        file.write_bytes(before)
+        finalized(tmp_path / "c")
+
+    @pytest.mark.parametrize("name", ["a/zarr.json", "a/c/0/0"])
+    @pytest.mark.parametrize("cut", [True, False])
+    def test_of_a_file_of_an_array_that_has_its_own(
+        self, tmp_path: Path, name: str, cut: bool
+    ) -> None:
+        partial.save(tmp_path / "c", {"a": W}, context=ocp.Context().replace(CONTEXTS["files"]))
+        (file,) = (tmp_path / "c.partial_save").glob(f"*/state/{name}")
+        before = file.read_bytes()
+        file.write_bytes(before[:-1]) if cut else file.unlink()
+        with pytest.raises(CorruptionError, match="missing or cut short") as caught:
+            partial.finalize(tmp_path / "c")
+        assert caught.value.path == str(file)
         file.write_bytes(before)
         finalized(tmp_path / "c")
 

@@ -144,7 +144,7 @@ class TestCapturing:
             @staticmethod
             def contents() -> bytes:
                 threads.append(threading.current_thread())
-                assert going.wait(30)
+                assert going.wait(60)
                 return b"7"
 
         response = ocp.save_checkpointables_async(path, {"p": Point(1, 2)}, context=context(Slow))
@@ -161,7 +161,7 @@ class TestCapturing:
         class Slow(Odd):
             @staticmethod
             def contents() -> bytes:
-                assert written.wait(30)
+                assert written.wait(60)
                 return b"7"
 
         class Watch(ocp.effect_handlers.Handler):

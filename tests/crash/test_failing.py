@@ -8,15 +8,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 
 import pytest
 
 import sealwax
 from sealwax import effects as e
-from sealwax.effect_handlers import inject
+from sealwax.effect_handlers import Handler, inject
 from sealwax.errors import SealError, StorageError
 from sealwax.runtime import filesystem
-from tests.crash.states import leftovers, state, step_at
+from tests.crash.states import LAYOUTS, context, leftovers, state, step_at
 
 NUMBERS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EDQUOT, errno.EMFILE, errno.EROFS)
 
@@ -90,3 +91,26 @@ def test_missing_parents_are_made_and_may_stay(tmp_path):
         assert os.listdir(tmp_path / "a" / "b") == []
     sealwax.save(tmp_path / "a" / "b" / "c", state(1))
     assert step_at(tmp_path / "a" / "b" / "c") == 1
+
+
+class Cleaner(Handler):
+    """Somebody who takes what is being saved for what was left behind."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def perform(self, effect, forward):
+        if isinstance(effect, e.SyncTree):
+            shutil.rmtree(f"{effect.path}/{self.name}")
+        return await forward(effect)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("mode", ["atomic_rename", "commit_file"])
+def test_what_somebody_removed_meanwhile_is_not_sealed(tmp_path, layout, mode):
+    how = context(layout).replace({"atomicity.mode": mode})
+    name = "state/d" if layout == "database" else "state"
+    with Cleaner(name), pytest.raises(StorageError) as caught:
+        sealwax.save(tmp_path / "c", state(1), context=how)
+    assert caught.value.filename.endswith(f"/{name}")
+    assert os.listdir(tmp_path) == []

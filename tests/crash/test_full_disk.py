@@ -162,7 +162,7 @@ if os.geteuid() == 0:  # whom no permission binds
 
 
 def child(code: str, *arguments: object, first: str = "") -> str:
-    """Runs a program that has a minute to end; what it prints."""
+    """Runs a program that has little time to end; what it prints."""
     paths = os.pathsep.join([str(ROOT / "lib"), str(ROOT)])
     done = subprocess.run(
         [sys.executable, "-c", first + textwrap.dedent(code), *map(str, arguments)],
@@ -170,7 +170,7 @@ def child(code: str, *arguments: object, first: str = "") -> str:
         env={**os.environ, "PYTHONPATH": paths, "JAX_PLATFORMS": "cpu", "HOME": "/"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert done.returncode == 0, done.stderr

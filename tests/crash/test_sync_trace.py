@@ -19,22 +19,35 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CALLS = (
-    "openat,mkdir,mkdirat,write,writev,pwrite64,pwritev,rename,renameat,renameat2,"
+    "openat,link,linkat,mkdir,mkdirat,write,writev,pwrite64,pwritev,rename,renameat,renameat2,"
     "fsync,fdatasync,unlink,unlinkat,rmdir"
 )
 LINE = re.compile(r"(\d+\.\d+) (\w+)\((.*)\) += (-?\d+)(?:<(.*?)>)?(?: \w+ \(.*\))? <(\d+\.\d+)>")
+NAMES = ("save", "files", "zarr2", "items", "parts", "async", "overwrite", "overwrite-files")
 OPEN = re.compile(r"\d+<(.*?)>")
 
 PROGRAM = """
     import sys
     import numpy as np, sealwax
     from sealwax.context import Context
+    from tests.planned import PlannedPoint
+    from tests.points import Counter, Point
     base, first, second = sys.argv[1], {"w": np.arange(9.0), "s": "a"}, {"w": np.ones(9), "s": "b"}
     files = Context().at.array.saving.use_ocdbt.set(False)
+    zarr2 = files.at.array.saving.use_zarr3.set(False)
     atomic = Context().at.file.durability.set("atomic")
 
     sealwax.save(base + "/save/new/c", first)
     sealwax.save(base + "/files/new/c", first, context=files)
+    sealwax.save(base + "/zarr2/new/c", first, context=zarr2)
+    registry = sealwax.handlers.local_registry()
+    registry.add(PlannedPoint)
+    handled = Context().at.checkpointables.registry.set(registry)
+    items = {"state": first, "planned": Point(1, 2), "stateful": Counter(3)}
+    sealwax.save_checkpointables(base + "/items/new/c", items, context=handled)
+    sealwax.partial.save(base + "/parts/new/c", first)
+    sealwax.partial.save(base + "/parts/new/c", {"deep": {"er": second["w"]}})
+    sealwax.partial.finalize(base + "/parts/new/c")
     sealwax.save_async(base + "/async/new/c", first).result()
     for name, context in ("overwrite", None), ("overwrite-files", files):
         sealwax.save(f"{base}/{name}/new/d", first)
@@ -80,7 +93,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Call]]:
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     base, traces = tmp_path_factory.mktemp("saves"), tmp_path_factory.mktemp("traces")
-    for name in ("save", "files", "async", "overwrite", "overwrite-files", "atomic"):
+    for name in (*NAMES, "atomic"):
         (base / name).mkdir()
     strace = ["strace", "-ff", "-y", "-ttt", "-T", "-s", "4", "-e", f"trace={CALLS}"]
     done = subprocess.run(
@@ -109,18 +122,18 @@ def problems(trace: list[Call], root: Path) -> Iterator[str]:
     def is_synced(path: str, after: float, before: float) -> bool:
         return any(c.path == path and after <= c.start and c.end <= before for c in synced)
 
-    made = [c for c in inside if c.name in ("openat", "mkdir", "mkdirat")]
+    made = [c for c in inside if c.name in ("openat", "link", "linkat", "mkdir", "mkdirat")]
     if len(made) < 10:
         yield f"only {len(made)} files and directories were seen"
     for call in made:
-        if call.name == "openat":
+        if "mkdir" not in call.name:
             writes = [c.end for c in inside if c.path == call.path and "write" in c.name]
             if not is_synced(call.path, max(writes, default=call.end), seal.start):
                 yield f"{call.path} was not synced between its last write and the seal"
         directory = os.path.dirname(call.path)
         if call.path != temporary and not is_synced(directory, call.end, seal.start):
             yield f"{directory} was not synced after {call.path} was made"
-        if call.name != "openat" and call.path != temporary:
+        if "mkdir" in call.name and call.path != temporary:
             below = [c.end for c in synced if os.path.dirname(c.path) == call.path]
             if not is_synced(call.path, max(below, default=call.end), seal.start):
                 yield f"{call.path} was synced before what is in it"
@@ -136,7 +149,7 @@ def problems(trace: list[Call], root: Path) -> Iterator[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["save", "files", "async", "overwrite", "overwrite-files"])
+@pytest.mark.parametrize("name", NAMES)
 class TestEverySave:
     def test_syncs_all_that_it_made_before_the_seal_and_the_seal_after_it(self, traced, name):
         base, trace = traced

@@ -30,7 +30,8 @@ from tests.crash.states import LAYOUTS, same, state
 NAMES = st.sampled_from(["a", "b", "_METADATA", f"c{TEMPORARY}-x", "n" * 256])
 PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
 CONTENT = st.binary(max_size=5)
-FILES = st.dictionaries(st.sampled_from(["x", "y", "a/x", "_METADATA"]), CONTENT, max_size=2)
+FILE_NAMES = st.sampled_from(["x", "a", "a/x", "a/b/x", "_METADATA", f"a/{'n' * 256}"])
+FILES = st.dictionaries(FILE_NAMES, CONTENT, max_size=3)
 EXTENTS = st.builds(
     e.Extent, PATHS, st.integers(0, 3), st.integers(1, 4), st.just(0), st.integers(0, 1)
 )
@@ -46,6 +47,11 @@ def changes(below: st.SearchStrategy[str]) -> st.SearchStrategy[e.Effect]:
         st.builds(e.WriteFiles, directory=below, contents=FILES, sync=st.booleans()),
         st.builds(e.SyncDirectory, path=below),
         st.builds(e.SyncTree, path=below),
+        st.builds(
+            lambda path, names: e.SyncTree(path=path, directories=[f"{path}/{n}" for n in names]),
+            below,
+            st.lists(PATHS, max_size=2),
+        ),
         st.builds(e.Rename, source=below, target=below),
         st.builds(e.Exchange, first=below, second=below),
         st.builds(e.Replace, source=below, target=below),
@@ -69,11 +75,12 @@ def looks(below: st.SearchStrategy[str]) -> st.SearchStrategy[e.Effect]:
 
 
 async def answer(perform, effect: e.Effect) -> object:
-    """What an effect gives, or the number of its error."""
+    """What an effect gives, or the number of its error, and the path if there are several."""
     try:
         given = await perform(effect)
     except OSError as error:
-        return type(error), error.errno
+        several = isinstance(effect, e.WriteFiles | e.SyncTree)
+        return type(error), error.errno, error.filename if several else None
     return given
 
 

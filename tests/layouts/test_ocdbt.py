@@ -4,7 +4,6 @@ import itertools
 import json
 import random
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,9 @@ from tests.layouts.ocdbt_tools import (
 )
 
 PROPERTY = settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 names = st.lists(
@@ -233,26 +234,12 @@ def test_nodes_are_split_by_size() -> None:
         assert len(starts) > 121_000 // size
 
 
-def test_nodes_may_follow_values_in_one_file(tmp_path: Path) -> None:
-    value = b"v" * 5000
-    made = encode(
-        {b"a": b"1", b"b": DataRef(file=NODES, offset=0, length=5000)},
-        nodes_offset=len(value),
-        max_node_bytes=1,
-    )
-    write(tmp_path, replace(made, nodes=value + made.nodes))
-    assert contents(store(tmp_path)) == {b"a": b"1", b"b": value}
-
-
-@pytest.mark.parametrize("generation", [1, 16, 17, 1000, 1 << 60])
-def test_tensorstore_goes_on_from_our_version(tmp_path: Path, generation: int) -> None:
-    write(tmp_path, encode({b"a": b"1", b"b": b"2"}, generation=generation))
+def test_tensorstore_goes_on_from_our_version(tmp_path: Path) -> None:
+    write(tmp_path, encode({b"a": b"1", b"b": b"2"}))
     opened = store(tmp_path)
-    assert contents(opened) == {b"a": b"1", b"b": b"2"}
-    if generation < 1 << 60:
-        opened[b"c"] = b"3"
-        del opened[b"a"]
-        assert contents(store(tmp_path)) == {b"b": b"2", b"c": b"3"}
+    opened[b"c"] = b"3"
+    del opened[b"a"]
+    assert contents(store(tmp_path)) == {b"b": b"2", b"c": b"3"}
 
 
 # Arrays, as a checkpoint holds them.
@@ -327,9 +314,6 @@ def test_a_value_that_is_too_large_to_lie_inline(limit: int) -> None:
     [
         {"uuid": b"short"},
         {"commit_time_ns": -1},
-        {"generation": 0},
-        {"generation": (1 << 60) + 1},
-        {"nodes_offset": -1},
         {"max_node_bytes": 0},
         {"max_node_bytes": 1 << 32},
         {"max_inline_value_bytes": (1 << 20) + 1},

@@ -204,6 +204,22 @@ def test_nonsense_with_a_valid_checksum_is_an_error_and_nothing_worse(data: st.D
             list(ocdbt_decode.entries(version, reader(made.nodes)))
 
 
+@pytest.mark.parametrize(
+    ("written", "found", "where"), [(b"ac", b"af", "a later"), (b"eg", b"bg", "an earlier")]
+)
+def test_a_node_that_has_keys_of_its_neighbour_is_not_believed(
+    written: bytes, found: bytes, where: str
+) -> None:
+    made = encode(dict.fromkeys([b"ka", b"kc", b"ke", b"kg"], b""), max_node_bytes=40)
+    at = made.nodes.index(written)  # what is left of the keys of one of the two leaves
+    start = made.nodes.rindex(NODE_MAGIC.to_bytes(4, "big"), 0, at)
+    end = start + made.nodes[start + 4]
+    node = made.nodes[start:end].replace(written, found)
+    broken = made.nodes[:start] + seal(NODE_MAGIC, [node[14:-4]]) + made.nodes[end:]
+    with pytest.raises(CorruptionError, match=f"keys that belong into {where} node"):
+        decode(replace(made, nodes=broken))
+
+
 def test_a_later_format_is_said_to_be_one() -> None:
     node = b"\x0c\xdb\x3a\x2a" + (20).to_bytes(8, "little") + b"\x01\x00" + b"\0\0"
     with pytest.raises(InvalidLayoutError, match="found format 1 with compression 0"):

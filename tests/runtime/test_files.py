@@ -11,6 +11,7 @@ import pytest
 
 from sealwax.effects import Entry
 from sealwax.runtime import files
+from tests.gates import open_below
 
 
 def tree(path: Path, name: str = "f") -> str:
@@ -39,16 +40,6 @@ def test_looking_tells_what_is_there_and_follows_nothing(tmp_path):
     assert files.look(str(tmp_path / "d" / "f" / "below")) is None
 
 
-def test_what_is_written_is_read(tmp_path):
-    path = str(tmp_path / "f")
-    for durable, content in (True, b"x" * 100_000), (False, b""):
-        files.write_file(path, content, durable)
-        assert files.read_file(path) == content
-        os.unlink(path)
-    assert files.read_file(path) is None
-    assert files.list_directory(str(tmp_path)) == ()
-
-
 def test_only_files_are_read_and_a_pipe_is_not_waited_at(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("pipe")
@@ -57,13 +48,6 @@ def test_only_files_are_read_and_a_pipe_is_not_waited_at(tmp_path):
             files.read_file(str(tmp_path / name))
     with pytest.raises(IsADirectoryError):
         files.read_file(str(tmp_path))
-
-
-def test_a_file_that_is_there_is_not_written_over(tmp_path):
-    (tmp_path / "f").write_text("old")
-    with pytest.raises(FileExistsError):
-        files.write_file(str(tmp_path / "f"), b"new", durable=False)
-    assert (tmp_path / "f").read_text() == "old"
 
 
 def test_directories_are_made_with_their_mode_and_their_parents(tmp_path):
@@ -76,19 +60,33 @@ def test_directories_are_made_with_their_mode_and_their_parents(tmp_path):
     files.sync_directory(str(tmp_path / "a"))
 
 
-def test_a_failed_sync_is_raised_and_the_descriptor_is_closed(tmp_path, monkeypatch):
-    def fail(_: int) -> None:
-        raise OSError(errno.EIO, "Input/output error")
+def test_a_failed_sync_names_its_directory_and_the_descriptor_is_closed(tmp_path, monkeypatch):
+    def fail(descriptor: int) -> None:
+        if os.path.samestat(os.fstat(descriptor), os.stat(tmp_path / "a" / "b")):
+            raise OSError(errno.EIO, "Input/output error")
 
-    before = os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else None
+    (tmp_path / "a" / "b" / "c").mkdir(parents=True)
     with monkeypatch.context() as patch:
         patch.setattr(files, "sync", fail)
-        with pytest.raises(OSError, match="Input/output"):
-            files.write_file(str(tmp_path / "f"), b"x", durable=True)
-        with pytest.raises(OSError, match="Input/output"):
-            files.sync_directory(str(tmp_path))
-    if before is not None:
-        assert len(os.listdir("/proc/self/fd")) <= len(before)
+        with pytest.raises(OSError, match="Input/output") as caught:
+            files.sync_tree(str(tmp_path))
+    assert caught.value.filename == str(tmp_path / "a" / "b")
+    if os.path.isdir("/proc/self/fd"):
+        assert open_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("instead", ["nothing", "a file", "a link"])
+def test_a_directory_that_is_gone_is_no_reason_to_take_the_others_for_synced(tmp_path, instead):
+    (tmp_path / "d" / "b").mkdir(parents=True)
+    made = [str(tmp_path / "d" / name) for name in ("b", "a")]
+    if instead == "a file":
+        (tmp_path / "d" / "a").write_text("")
+    elif instead == "a link":
+        (tmp_path / "d" / "a").symlink_to("b")
+    with pytest.raises(FileNotFoundError) as caught:
+        files.sync_tree(str(tmp_path / "d"), made)
+    assert caught.value.filename == made[1]
+    files.sync_tree(str(tmp_path / "d"), made[:1])
 
 
 def test_removing_takes_what_is_below_and_follows_no_link(tmp_path):

@@ -12,6 +12,7 @@ NumPy scalar, any other dtype;   array of rank 0          an array of rank 0
 ``str``                          ``_strings.json``        the same
 ``bytes`` beyond 64 KiB          array of ``uint8``       the ``uint8`` array
 any array of a carried dtype     array of ``uint8``       ``None``
+array of more than 32 axes       array                    ``None``
 other ``bytes``, integer beyond  inline in the manifest   ``None``
 64 bits, array without elements
 ===============================  =======================  =================================
@@ -33,6 +34,7 @@ from sealwax.arrays.leafkinds import LeafKind, key_impl
 from sealwax.errors import CorruptionError, InternalError
 
 INLINE_BYTES = 64 * 1024
+_TENSORSTORE_AXES = 32
 
 _Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
@@ -73,6 +75,11 @@ def placement(kind: LeafKind, value: object) -> Placement:
             assert_never(kind)
 
 
+def array_value_type(name: str, storage: dtypes.Storage, rank: int) -> str:
+    """``name``, or ``"None"`` for an array that Orbax could only misread or not open."""
+    return "None" if storage.carried or rank > _TENSORSTORE_AXES else name
+
+
 def orbax_value_type(kind: LeafKind, value: Any) -> str:
     """The ``value_type`` of the leaf in Orbax's metadata; ``"None"`` hides it from Orbax.
 
@@ -83,9 +90,9 @@ def orbax_value_type(kind: LeafKind, value: Any) -> str:
         case LeafKind.JAX_KEY:
             return "jax.Array"
         case LeafKind.JAX_ARRAY:
-            return "None" if dtypes.storage_dtype(value.dtype).carried else "jax.Array"
+            return array_value_type("jax.Array", dtypes.storage_dtype(value.dtype), value.ndim)
         case LeafKind.NUMPY_ARRAY:
-            return "None" if dtypes.storage_dtype(value.dtype).carried else "np.ndarray"
+            return array_value_type("np.ndarray", dtypes.storage_dtype(value.dtype), value.ndim)
         case LeafKind.NUMPY_SCALAR:
             if dtypes.storage_dtype(value.dtype).carried:
                 return "None"

@@ -13,7 +13,6 @@ from sealwax.effect_handlers.memoryfiles import MemoryFiles
 from sealwax.errors import HandlerError
 from sealwax.layouts.manifest import Digest, digest
 from sealwax.runtime import checking, datafiles, foreign, manyfiles, merging
-from sealwax.runtime.filesystem import write_all
 from sealwax.runtime.handlers import Forward, Handler
 from sealwax.runtime.threads import in_thread, waiting
 from sealwax.runtime.values import Values
@@ -208,13 +207,13 @@ class _Session(Handler):
             case e.MakeDirectory(path=path, mode=mode, lease=lease):
                 return files.make_directory(path, mode, self if lease else None)
             case e.WriteFile():
-                return self._written(effect)
+                return manyfiles.write_file(effect, files)
             case e.WriteFiles():
                 return manyfiles.write_files(effect, files)
             case e.SyncDirectory(path=path):
                 return files.sync_directory(path)
-            case e.SyncTree(path=path):
-                return files.sync_tree(path)
+            case e.SyncTree(path=path, directories=directories):
+                return files.sync_tree(path, directories)
             case e.DigestTree(path=path, sync=sync):
                 return self._digests(path, sync)
             case e.RemoveFile() | e.RemoveDirectory() | e.RemoveTree():
@@ -238,13 +237,6 @@ class _Session(Handler):
             case _:
                 assert_never(effect)
 
-    def _written(self, effect: e.WriteFile) -> None:
-        content: bytes = effect.content  # pyright: ignore[reportAssignmentType]
-        file = self._files.create(effect.path)
-        write_all(file, [memoryview(content)])
-        if effect.sync:
-            file.sync()
-
     def _removed(self, effect: e.Removing) -> object:
         files = self._files
         match effect:
@@ -264,7 +256,6 @@ class _Session(Handler):
     def _digests(self, path: str, sync: bool) -> dict[str, Digest]:
         if sync:
             self._files.sync_files(path)
-            self._files.sync_tree(path)
         return {name: digest(data) for name, data in _files_in(self._files.tree(path))}
 
     def _moved(self, effect: _Moving) -> object:

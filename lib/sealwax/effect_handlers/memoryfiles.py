@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 
 from sealwax.effect_handlers import pagecache
 from sealwax.effect_handlers.crashes import Tree
@@ -163,13 +163,15 @@ class MemoryFiles:
         with self._changing():
             pagecache.sync(self._paths.directory(path))
 
-    def sync_tree(self, path: str) -> None:
+    def sync_tree(self, path: str, directories: Iterable[str] = ()) -> None:
         """Brings the entries of a directory, and of all below it, to stable storage, last first."""
         with self._lock:
             for name, node in self._paths.directory(path).entries.items():
                 if isinstance(node, Directory):
                     self.sync_tree(f"{path}/{name}")
             self.sync_directory(path)
+            for gone in sorted(directories):
+                _ = self.look(gone) is Entry.DIRECTORY or fail(errno.ENOENT, gone)
 
     def sync_files(self, path: str) -> None:
         """Brings the bytes of all files below a directory to stable storage."""

@@ -27,8 +27,11 @@ class Paths:
 
     def find(self, path: str) -> Node:
         """What a path names."""
+        return self._find(parts_of(path), path)
+
+    def _find(self, parts: list[str], path: str) -> Node:
         node: Node = self.root
-        for name in parts_of(path):
+        for name in parts:
             if isinstance(node, File):
                 fail(errno.ENOTDIR, path)
             below = entry(node, name, path)
@@ -46,7 +49,10 @@ class Paths:
 
     def directory(self, path: str) -> Directory:
         """The directory that a path names."""
-        node = self.find(path)
+        return self._directory(parts_of(path), path)
+
+    def _directory(self, parts: list[str], path: str) -> Directory:
+        node = self._find(parts, path)
         if isinstance(node, File):
             fail(errno.ENOTDIR, path)
         return node
@@ -54,7 +60,7 @@ class Paths:
     def slot(self, path: str) -> Place:
         """The directory above a path, and the name in it."""
         *above, name = parts_of(path) or fail(errno.EBUSY, path)
-        return self.directory("/" + "/".join(above)), name
+        return self._directory(above, path), name
 
     def free(self, path: str) -> Place:
         """The directory above a path, and the name in it, which must not be taken."""

@@ -13,7 +13,7 @@ from msgspec import Struct
 from sealwax.effects.later import Later
 
 
-class Slab(Struct, frozen=True):
+class Slab(Struct, frozen=True, gc=False):
     """A run of chunks of one shard of one leaf: the unit in which array data moves.
 
     ``first`` and ``last`` (exclusive) count the chunks of the shard in C order.
@@ -25,7 +25,7 @@ class Slab(Struct, frozen=True):
     last: int
 
 
-class Stored(Struct, frozen=True):
+class Stored(Struct, frozen=True, gc=False):
     """Where one chunk was written: chunk ``place`` of the grid of ``leaf``, in ``file``."""
 
     leaf: int
@@ -36,7 +36,7 @@ class Stored(Struct, frozen=True):
     crc32c: int
 
 
-class Fetch(Struct, frozen=True):
+class Fetch(Struct, frozen=True, gc=False):
     """One chunk to be read: ``length`` bytes at ``offset`` of ``file``.
 
     The last ``trailer`` bytes repeat the checksum; ``crc32c`` is what the manifest says of those
@@ -61,7 +61,7 @@ class Fetch(Struct, frozen=True):
     chunk: tuple[int, ...] = ()
 
 
-class Buffer(Struct, frozen=True):
+class Buffer(Struct, frozen=True, gc=False):
     """A host buffer to be filled: one shard of one leaf."""
 
     leaf: str
@@ -191,7 +191,7 @@ class ReadRegions:
     streams: tuple[ChunkStream, ...] = ()
 
 
-class Placement(Struct, frozen=True):
+class Placement(Struct, frozen=True, gc=False):
     """One JAX array: its shape, dtype, sharding and the buffer that each device takes.
 
     ``layout`` is a ``Format`` of JAX, or ``None`` for the default.

@@ -46,9 +46,13 @@ class SyncDirectory:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SyncTree:
-    """The entries of a directory and of all below it are brought to stable storage, last first."""
+    """The entries of a directory and of all below it are brought to stable storage, last first.
+
+    Of these, ``directories`` must be there still.
+    """
 
     path: str
+    directories: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,7 +53,7 @@ class RunMetadata:
 class DigestTree:
     """Size, CRC-32C and CRC-32 of each file below the directory ``path``, by name relative to it.
 
-    With ``sync`` the files and all directories are on stable storage before they are read.
+    With ``sync`` what they hold is on stable storage before it is read.
     """
 
     path: str

@@ -43,7 +43,7 @@ class Form(msgspec.Struct, array_like=True, frozen=True):
     write_shape: tuple[int, ...] | None = None
 
 
-class Row(msgspec.Struct, array_like=True, frozen=True):
+class Row(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One leaf.
 
     Attributes:

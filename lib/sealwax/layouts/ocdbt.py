@@ -8,7 +8,7 @@ its keys share; its parent keeps it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ from sealwax.layouts import varint
 from sealwax.layouts.ocdbt_columns import Column, Columns, Home
 from sealwax.layouts.ocdbt_format import (
     MANIFEST_MAGIC,
-    MAX_GENERATION,
     MAX_INLINE_BYTES,
     MAX_KEY_BYTES,
     MAX_NODE_ENTRIES,
@@ -51,8 +50,6 @@ def encode(
     nodes_file: str,
     uuid: bytes,
     commit_time_ns: int,
-    generation: int = 1,
-    nodes_offset: int = 0,
     max_inline_value_bytes: int = 1024,
     max_node_bytes: int = 8 << 20,
 ) -> Database:
@@ -60,11 +57,9 @@ def encode(
 
     Args:
       entries: Keys, each with its value or with where the value lies; in any order, or as columns.
-      nodes_file: Data file that the nodes will be in, relative to the database's root.
+      nodes_file: Data file that will be the nodes, relative to the database's root.
       uuid: Identifier of the database, 16 bytes.
       commit_time_ns: Time to record, in nanoseconds since the Unix epoch.
-      generation: Number of the version, from 1.
-      nodes_offset: Where in ``nodes_file`` the nodes will start, in bytes.
       max_inline_value_bytes: Largest value that may be passed as bytes.
       max_node_bytes: Size, before prefixes are left out, at which nodes are split.
 
@@ -81,15 +76,13 @@ def encode(
     (26, 67)
     """
     _check(len(uuid) == 16, "uuid", "16 bytes", f"{len(uuid)} bytes")
-    _check(0 < generation <= MAX_GENERATION, "generation", "1 to 2**60", f"{generation}")
     _check(0 <= commit_time_ns < 1 << 63, "commit_time_ns", "0 or later", f"{commit_time_ns}")
     _check(0 < max_node_bytes < 1 << 32, "max_node_bytes", "1 to 2**32 - 1", f"{max_node_bytes}")
     inline = max_inline_value_bytes
     _check(0 <= inline <= MAX_INLINE_BYTES, "max_inline_value_bytes", "0 to 2**20", f"{inline}")
-    _check(nodes_offset >= 0, "nodes_offset", "0 or more", f"{nodes_offset}")
     _check_path(nodes_file)
     config = Config(uuid=uuid, max_inline_value_bytes=inline, max_node_bytes=max_node_bytes)
-    writer = _Writer(file=nodes_file, offset=nodes_offset, parts=[])
+    writer = _Writer(file=nodes_file)
     columns = entries if isinstance(entries, Columns) else Columns.of(entries)
     level: list[_Child] = _leaves(_table(columns, config), config, writer) if columns.keys else []
     height = 0
@@ -97,7 +90,7 @@ def encode(
         height += 1
         level = _interior(level, height, config, writer)
     version = Version(
-        generation=generation,
+        generation=1,
         commit_time_ns=commit_time_ns,
         root=level[0].ref if level else None,
         height=height,
@@ -195,8 +188,8 @@ class _Writer:
     """The nodes so far, and where the next one goes."""
 
     file: str
-    offset: int
-    parts: list[bytes]
+    offset: int = 0
+    parts: list[bytes] = field(default_factory=list[bytes])
 
     def node(self, columns: Sequence[bytes]) -> DataRef:
         part = seal(NODE_MAGIC, columns)

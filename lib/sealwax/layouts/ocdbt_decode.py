@@ -85,7 +85,7 @@ def columns(version: Version, read: Read) -> Columns:
 def _leaves(version: Version, read: Read) -> Iterator[Columns]:
     if version.root is None:
         return
-    pending = [_Child(ref=version.root, height=version.height, prefix=b"", first=b"")]
+    pending = [_Child(ref=version.root, height=version.height)]
     while pending:
         child = pending.pop()
         reader, keys = _open_node(child, read(child.ref))
@@ -97,12 +97,13 @@ def _leaves(version: Version, read: Read) -> Iterator[Columns]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Child:
-    """A node as its parent describes it: keys have `prefix`, and are not less than `first`."""
+    """A node as its parent describes it: keys have `prefix`, and are from `first` to `end`."""
 
     ref: DataRef
     height: int
-    prefix: bytes
-    first: bytes
+    prefix: bytes = b""
+    first: bytes = b""
+    end: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,6 +220,8 @@ def _full_keys(child: _Child, reader: Reader, shared: list[int], lengths: list[i
         raise reader.broken("keys that are out of order")
     if keys[0] < child.first:
         raise reader.broken("keys that belong into an earlier node")
+    if child.end is not None and keys[-1] >= child.end:
+        raise reader.broken("keys that belong into a later node")
     return keys
 
 
@@ -228,9 +231,10 @@ def _children(child: _Child, reader: Reader, keys: _Keys) -> list[_Child]:
     _statistics(reader, count)
     reader.finish()
     start = len(child.prefix)
+    ends = [*keys.full[1:], child.end]
     return [
-        _Child(ref=ref, height=child.height - 1, prefix=key[: start + size], first=key)
-        for key, size, ref in zip(keys.full, keys.excluded, refs, strict=True)
+        _Child(ref=ref, height=child.height - 1, prefix=key[: start + size], first=key, end=end)
+        for key, end, size, ref in zip(keys.full, ends, keys.excluded, refs, strict=True)
     ]
 
 

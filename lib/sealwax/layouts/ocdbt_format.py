@@ -28,7 +28,6 @@ MAX_INLINE_BYTES = 1 << 20
 MAX_KEY_BYTES = 65535
 MAX_PATH_BYTES = 65535
 MAX_NODE_ENTRIES = 1 << 20
-MAX_GENERATION = 1 << 60
 UINT64_MAX = (1 << 64) - 1  # also offset and length of the root of an empty database
 
 _HEADER = struct.Struct("<4sQ")
@@ -36,7 +35,7 @@ _TRAILER_BYTES = 4
 _MAX_DECODED_BYTES = 1 << 27  # Orbax lets a node have 100 MB
 
 
-class DataRef(Struct, frozen=True):
+class DataRef(Struct, frozen=True, gc=False):
     """A byte range of a data file.
 
     Attributes:

@@ -211,7 +211,7 @@ def read_shardings(data: bytes | None, path: str) -> dict[str, str]:
         ) from error
 
 
-class ArrayFacts(Struct, frozen=True):
+class ArrayFacts(Struct, frozen=True, gc=False):
     """What ``array_metadatas`` says of one array."""
 
     name: str
@@ -220,7 +220,7 @@ class ArrayFacts(Struct, frozen=True):
     key_impl: str | None
 
 
-class _ArrayMetadata(Struct, frozen=True):
+class _ArrayMetadata(Struct, frozen=True, gc=False):
     param_name: str
     write_shape: msgspec.Raw
     chunk_shape: msgspec.Raw

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from sealwax.effects import Derive, Effect, From, Step
+from sealwax.effects import Derive, Effect, From, MakeDirectory, Step, SyncTree
 
 
 class Builder:
@@ -54,6 +54,13 @@ class Builder:
         )
         self.steps.append(step)
         return step.number
+
+    def sync_tree(self, path: str, *, after: Iterable[int]) -> int:
+        """Adds the syncing of a directory and of all that earlier steps make below it."""
+        effects = [step.effect for step in self.steps]
+        made = [effect.path for effect in effects if isinstance(effect, MakeDirectory)]
+        below = tuple([each for each in made if each.startswith(f"{path}/")])
+        return self.add(SyncTree(path=path, directories=below), after=after)
 
     def derive(
         self,

@@ -310,22 +310,30 @@ class _Whole:
                 ):
                     ends[file] = max(ends[file], offset + length)
             for file, end in zip(item.files, ends, strict=True):
-                name = f"{part.name}/{STATE}/{file}"
-                there = self._present.get(name)
-                if there is None or there.nbytes < end:
-                    raise CorruptionError(
-                        "A data file of a part is missing or cut short",
-                        path=f"{self._session}/{name}",
-                        expected=f"{end} bytes",
-                        found="nothing" if there is None else f"{there.nbytes} bytes",
-                        hint="Restore it from a copy, or save all parts again.",
-                    )
-                yield name, orbax.data_file(next(number)) if database else file
+                yield (
+                    self._whole_file(part, file, end),
+                    orbax.data_file(next(number)) if database else file,
+                )
 
     def _metadata_links(self, items: Sequence[manifest.Item]) -> Iterator[tuple[str, str]]:
         for part, item in zip(self._parts, items, strict=True):
-            for name in item.digests.keys() - _DESCRIBED:
-                yield f"{part.name}/{STATE}/{name}", name
+            for file, digest in item.digests.items():
+                if file not in _DESCRIBED:
+                    yield self._whole_file(part, file, digest[0]), file
+
+    def _whole_file(self, part: Part, file: str, nbytes: int) -> str:
+        """The name in the session of a file of a part, which has so many bytes or more."""
+        name = f"{part.name}/{STATE}/{file}"
+        there = self._present.get(name)
+        if there is None or there.nbytes < nbytes:
+            raise CorruptionError(
+                "A file of a part is missing or cut short",
+                path=f"{self._session}/{name}",
+                expected=f"{nbytes} bytes",
+                found="nothing" if there is None else f"{there.nbytes} bytes",
+                hint="Restore it from a copy, or save all parts again.",
+            )
+        return name
 
     def _kept_digests(
         self, items: Sequence[manifest.Item], database: bool

@@ -30,7 +30,7 @@ from sealwax.trees.structure import EmptyKind, PyTree, Structure, rebuild
 from sealwax.trees.structure_json import from_json
 
 
-class Native(Struct, frozen=True):
+class Native(Struct, frozen=True, gc=False):
     """Chunks that lie in data files as sealwax wrote them.
 
     ``chunks`` has a file number, offset, length and checksum for each chunk, in C order.
@@ -40,7 +40,7 @@ class Native(Struct, frozen=True):
     codec: Codec
 
 
-class Foreign(Struct, frozen=True):
+class Foreign(Struct, frozen=True, gc=False):
     """An array that only TensorStore's driver of this name is sure to read; its place there.
 
     Attributes:
@@ -63,7 +63,7 @@ class Foreign(Struct, frozen=True):
         return ZarrFormat.V3 if self.driver == "zarr3" else ZarrFormat.V2
 
 
-class StoredArray(Struct, frozen=True):
+class StoredArray(Struct, frozen=True, gc=False):
     """An array in a checkpoint: its shape, dtype and chunks, and where they lie."""
 
     shape: tuple[int, ...]

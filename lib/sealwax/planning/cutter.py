@@ -10,7 +10,7 @@ import numpy as np
 from sealwax.arrays import dtypes, sharding_record
 from sealwax.arrays.forms import PINNED, WHOLE, Form, Shard, Source
 from sealwax.arrays.hostarrays import HostArray
-from sealwax.arrays.leafforms import host_array, orbax_value_type
+from sealwax.arrays.leafforms import array_value_type, host_array, orbax_value_type
 from sealwax.arrays.leafkinds import LeafKind, key_impl
 from sealwax.arrays.regions import Region
 from sealwax.errors import OptionError, OptionUnavailableError
@@ -106,7 +106,7 @@ class Cutter:
             chunk_shape=self._chunks(array.shape, array.shape, storage, options),
             shards=shards,
             on_host=array.flags.c_contiguous and array.dtype == storage.dtype,
-            value_type=_array_type(storage, "np.ndarray")
+            value_type=array_value_type("np.ndarray", storage, array.ndim)
             if as_array
             else orbax_value_type(kind, value),
         )
@@ -145,7 +145,7 @@ class Cutter:
             chunk_shape=self._chunks(value.shape, written, storage, options),
             shards=shards,
             on_host=on_cpu and not pinned and value.dtype == storage.dtype,
-            value_type=_array_type(storage, "jax.Array"),
+            value_type=array_value_type("jax.Array", storage, len(value.shape)),
             key_impl=impl,
             sharding=None if record is None else sharding_record.to_json(record),
             write_shape=written,
@@ -173,11 +173,6 @@ class Cutter:
             file_size=self._file_size,
         )
         return chunks(array, options)
-
-
-def _array_type(storage: dtypes.Storage, name: str) -> str:
-    """What Orbax calls an array; one that it could only misread is nothing to it."""
-    return "None" if storage.carried else name
 
 
 def check_whole(value: Any) -> None:

@@ -28,7 +28,6 @@ from sealwax.effects import (
     RemoveTree,
     Rename,
     SyncDirectory,
-    SyncTree,
     WriteFiles,
 )
 from sealwax.errors import (
@@ -334,7 +333,7 @@ def _finalize(request: FinalizeRequest, site: SessionSite, combined: Combined) -
     header_files = WriteFiles(directory=root, contents=result(content), sync=durable)
     build.add(header_files, after=(last,))
     if durable:
-        build.add(SyncTree(path=root), after=range(made, len(build.steps)))
+        build.sync_tree(root, after=range(made, len(build.steps)))
     seal = build.add(Rename(source=root, target=request.path), after=range(len(build.steps)))
     last = seal
     if durable:

@@ -133,13 +133,14 @@ def _add_group(
 ) -> int:
     reads: list[Read] = []
     arrays = [(leaf, target) for leaf, target in group if isinstance(target, ToDevice)]
-    placements = _placements(arrays, reads)
+    placements, devices = _placements(arrays, reads)
     hosts = [target for _, target in group if isinstance(target, ToHost)]
     for leaf, target in group:
         if isinstance(target, ToHost):
             reads.append(read_of(leaf, target.array, target.dtype, target.shape))
     loading = request.options.array.loading
-    stays = bool(hosts) or _on_host(placements, request)
+    # In host memory an array is the very buffer that was read.
+    stays = bool(hosts) or any(_platform(d or request.default_device) == "cpu" for d in devices)
     filled, buffers = add_reads(build, request.options, contents, reads, stays=stays)
     unlike = [read for read in reads if not read.as_stored]
     made = sum([read.made_bytes for read in unlike]) if stays else 0
@@ -160,12 +161,6 @@ def _add_group(
     return build.add(place, after=filled)
 
 
-def _on_host(placements: Sequence[Placement], request: LoadRequest) -> bool:
-    """Whether arrays will lie in host memory: there they are the very buffers that were read."""
-    devices = {device for placement in placements for _, device in placement.parts}
-    return any(_platform(device or request.default_device) == "cpu" for device in devices)
-
-
 def _platform(device: Any) -> str:
     if device is None:
         import jax as _jax
@@ -175,8 +170,10 @@ def _platform(device: Any) -> str:
     return device if isinstance(device, str) else device.platform
 
 
-def _placements(group: Sequence[tuple[str, ToDevice]], reads: list[Read]) -> tuple[Placement, ...]:
-    """Adds one read for each distinct shard, and says which device takes which."""
+def _placements(
+    group: Sequence[tuple[str, ToDevice]], reads: list[Read]
+) -> tuple[tuple[Placement, ...], set[Any]]:
+    """Adds one read for each distinct shard, and says which device takes which, and all devices."""
     placements: list[Placement] = []
     known: dict[tuple[int, tuple[int, ...]], Spread] = {}
     for leaf, target in group:
@@ -184,12 +181,16 @@ def _placements(group: Sequence[tuple[str, ToDevice]], reads: list[Read]) -> tup
         form = (id(sharding), shape)
         boxes = known.get(form) or known.setdefault(form, spread(sharding, shape))
         first = len(reads)
-        reads += [read_of(leaf, array, dtype, shape, region) for region in boxes.regions]
-        parts = tuple([(first + number, device) for number, device in boxes.parts])
+        # Loops, for most have one shard: a comprehension costs as much as the record of a leaf.
+        for region in boxes.regions:
+            reads.append(read_of(leaf, array, dtype, shape, region))  # noqa: PERF401
+        parts: list[tuple[int, Any]] = []
+        for number, device in boxes.parts:
+            parts.append((first + number, device))
         placements.append(
-            Placement(leaf, shape, dtype, sharding, parts, array.key_impl, target.layout)
+            Placement(leaf, shape, dtype, sharding, tuple(parts), array.key_impl, target.layout)
         )
-    return tuple(placements)
+    return tuple(placements), {d for boxes in known.values() for _, d in boxes.parts}
 
 
 def _finish(

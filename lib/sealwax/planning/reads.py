@@ -22,7 +22,7 @@ _READ_BYTES = 16 << 20
 _STREAM_BYTES = 1 << 20
 
 
-class Read(Struct, frozen=True):
+class Read(Struct, frozen=True, gc=False):
     """A box of a stored array that will be one buffer.
 
     Attributes:

@@ -32,7 +32,6 @@ from sealwax.effects import (
     Rename,
     Retract,
     SyncDirectory,
-    SyncTree,
     WriteFile,
     WriteFiles,
 )
@@ -93,7 +92,7 @@ def grow(build: Builder, request: SaveRequest, site: Site, root: str) -> list[Ef
     files = WriteFiles(directory=root, contents=result(content), sync=request.durable)
     build.add(files, after=(made,))
     if request.durable:
-        build.add(SyncTree(path=root), after=range(made, len(build.steps)))
+        build.sync_tree(root, after=range(made, len(build.steps)))
     return told
 
 
@@ -117,7 +116,7 @@ def _plan_in_place(request: SaveRequest, site: Site) -> Plan:
     last = _write(build, request, path, content, manifest.NAME)
     filled = range(begun, last + 1)
     if request.durable:
-        filled = (build.add(SyncTree(path=path), after=filled),)
+        filled = (build.sync_tree(path, after=filled),)
     last = sync(path, _write(build, request, path, content, orbax.CHECKPOINT_METADATA, *filled))
     seal = _write(build, request, path, content, orbax.COMMIT, last)
     last = sync(names.parent(path), sync(path, seal))

@@ -60,6 +60,8 @@ def _unsafe(name: str) -> LeafError | None:
         reason = "it has a component that is empty, '.' or '..'"
     elif "\0" in name:
         reason = "it holds a null character"
+    elif "\\" in name:
+        reason = "it holds a backslash, which TensorStore takes for a slash"
     elif parts[0] in _TAKEN:
         reason = f"{parts[0]!r} is a file of the checkpoint itself"
     return None if reason is None else _refused(name, reason)

@@ -32,7 +32,7 @@ class Ready(Struct, frozen=True):
     value: object
 
 
-class ToHost(Struct, frozen=True):
+class ToHost(Struct, frozen=True, gc=False):
     """An array that becomes a NumPy array, or a Python or NumPy scalar of ``kind``."""
 
     array: StoredArray
@@ -41,7 +41,7 @@ class ToHost(Struct, frozen=True):
     shape: tuple[int, ...]
 
 
-class ToDevice(Struct, frozen=True):
+class ToDevice(Struct, frozen=True, gc=False):
     """An array that becomes a JAX array.
 
     Attributes:
@@ -169,11 +169,10 @@ def aiming(rules: Rules) -> Callable[[StoredLeaf, Any], Target]:
             sharding = wanted.sharding
         except TypeError:  # It has none without the current mesh.
             return target(leaf, wanted, rules)
-        form = (
-            *(wanted.shape, id(dtype := wanted.dtype), id(sharding)),
-            *(getattr(wanted, "committed", True), id(getattr(wanted, "_dll", None))),
-            *(array.shape, id(array.dtype), array.key_impl),
-        )
+        dtype, layout = wanted.dtype, getattr(wanted, "_dll", None)
+        committed = getattr(wanted, "committed", True)
+        asked = (wanted.shape, id(dtype), id(sharding), committed, id(layout))
+        form = (asked, array.shape, id(array.dtype), array.key_impl)
         found = known.get(form)
         if found is not None:
             return replace(found, array=array)

@@ -13,16 +13,15 @@ from sealwax.arrays.zarr import ZarrFormat
 from sealwax.checksum import crc32c_flat
 from sealwax.effects import Allocate, Fetch, ReadBatch, Stored, WriteBatch, WriteChunks
 from sealwax.errors import CorruptionError
-from sealwax.runtime import garbage
+from sealwax.runtime import files, garbage
 from sealwax.runtime.codecs import compress, decompress
-from sealwax.runtime.filesystem import LOCAL, FileSystem, Readable, Writable, naming, write_all
+from sealwax.runtime.filesystem import LOCAL, FileSystem, Readable, Writable, write_all
 
 _ALIGNMENT = 64
 _FEW_BYTES = 1 << 20
 _SMALL_BYTES = 64 << 10
 _FEW_ENCODED_BYTES = 4 << 10
 _MOST_PARTS = 512
-_MOST_OPEN = 32
 _MOST_AXES = 64  # of an array of NumPy
 _Array = np.ndarray[Any, Any]
 
@@ -34,7 +33,6 @@ def write_batch(effect: WriteBatch, target: FileSystem = LOCAL) -> list[Stored]:
     return stored
 
 
-@garbage.paused()
 def begin_batch(effect: WriteBatch, target: FileSystem = LOCAL) -> tuple[list[Stored], Writable]:
     """Writes slabs into a new file, and tells where each chunk went; the file is open still.
 
@@ -42,7 +40,8 @@ def begin_batch(effect: WriteBatch, target: FileSystem = LOCAL) -> tuple[list[St
     """
     file = target.create(effect.path)
     try:
-        stored = _append(effect, file)
+        with garbage.paused(len(effect.slabs)):
+            stored = _append(effect, file)
         if effect.sync:
             file.start_sync()
         return stored, file
@@ -163,20 +162,25 @@ def _aligned(size: int) -> _Array:
     return block[-block.ctypes.data % _ALIGNMENT :][:size]
 
 
-@garbage.paused()
 def read_batch(effect: ReadBatch, origin: FileSystem = LOCAL) -> None:
     """Reads chunks into the buffers they belong to, and checks them.
 
     Raises:
       CorruptionError: A chunk is cut short or differs from its checksum.
     """
+    with garbage.paused(len(effect.fetches)):
+        _read_batch(effect, origin)
+
+
+def _read_batch(effect: ReadBatch, origin: FileSystem) -> None:
     buffers: Sequence[_Array] = effect.buffers  # pyright: ignore[reportAssignmentType]
     opened: dict[str, Readable] = {}
+    most = files.most_open()
     try:
         for run in _runs(effect.fetches):
             file = run[0].file
             if file not in opened:
-                if len(opened) == _MOST_OPEN:
+                if len(opened) == most:
                     opened.pop(next(iter(opened))).close()
                 try:
                     opened[file] = origin.open(f"{effect.directory}/{file}")
@@ -186,7 +190,7 @@ def read_batch(effect: ReadBatch, origin: FileSystem = LOCAL) -> None:
                     for fetch in run:
                         _fill(fetch, buffers[fetch.target])
                     continue
-            with naming(f"{effect.directory}/{file}"):
+            with files.naming(f"{effect.directory}/{file}"):
                 if len(run) > 1 and _fetch_run(run, buffers, opened[file], effect):
                     continue
                 for fetch in run:

@@ -27,8 +27,14 @@ def place(effect: Place) -> list[Any]:
             settings.enter_context(jax.default_device(effect.default_device))
         if effect.x64 != jax.config.jax_enable_x64:
             settings.enter_context(jax.enable_x64(effect.x64))
-        settings.enter_context(garbage.paused())
+        settings.enter_context(garbage.paused(len(effect.arrays)))
         return _place(effect)
+
+
+def nbytes(effect: Place) -> int:
+    """How many bytes there are to put on devices."""
+    buffers: Buffers = effect.buffers  # pyright: ignore[reportAssignmentType]
+    return sum([buffer.nbytes for buffer in buffers])
 
 
 def _place(effect: Place) -> list[Any]:
@@ -45,7 +51,10 @@ def _place(effect: Place) -> list[Any]:
             sharded = arrays[first].sharding is not None
             make = like(value, [d for _, d in arrays[first].parts] if sharded else None)
             for number in others:
-                made[number] = make([buffers[part] for part, _ in arrays[number].parts])
+                shards: list[np.ndarray[Any, Any]] = []
+                for part, _ in arrays[number].parts:
+                    shards.append(buffers[part])
+                made[number] = make(shards)
     return [
         value if array.key_impl is None and array.layout is None else _finish(array, value)
         for array, value in zip(arrays, made, strict=True)

@@ -30,7 +30,7 @@ def digest_tree(effect: DigestTree) -> dict[str, Digest]:
         raise _unfit(effect.path, _LINK)  # What is in there would be outside the checkpoint.
     found: dict[str, Digest] = {}
     piece = np.empty(_PIECE, np.uint8)
-    for directory, _, _ in os.walk(effect.path, topdown=False, onerror=_raise):
+    for directory, _, _ in os.walk(effect.path, onerror=_raise):
         for name in sorted(os.listdir(directory)):
             path = os.path.join(directory, name)
             mode = os.lstat(path).st_mode
@@ -38,11 +38,10 @@ def digest_tree(effect: DigestTree) -> dict[str, Digest]:
                 raise _unfit(path, "a name that is not UTF-8")
             if stat.S_ISREG(mode):
                 relative = os.path.relpath(path, effect.path)
-                found[relative] = _digest(path, piece, effect.sync)
+                with files.naming(path):
+                    found[relative] = _digest(path, piece, effect.sync)
             elif not stat.S_ISDIR(mode):
                 raise _unfit(path, _LINK if stat.S_ISLNK(mode) else "a special file")
-        if effect.sync:
-            files.sync_directory(directory)
     return found
 
 

@@ -153,16 +153,16 @@ class _Run:
 
     async def together(self, steps: Sequence[Step]) -> None:
         """Performs steps, each as soon as all that it needs are done."""
-        numbers = frozenset([step.number for step in steps])
-        async with anyio.create_task_group() as group:
-
-            def start(step: Step) -> None:
-                if not self.left[step.number] and step.number in numbers:
-                    group.start_soon(self.step, step)
-
-            self.start = start
+        self.numbers = frozenset([step.number for step in steps])
+        async with anyio.create_task_group() as self.group:
             for step in steps:
-                start(step)
+                self.start(step)
+
+    def start(self, step: Step) -> None:
+        # A method: a function kept in a field would be a circle, and keep what the operation gave
+        # until the collector comes by.
+        if not self.left[step.number] and step.number in self.numbers:
+            self.group.start_soon(self.step, step)
 
     async def step(self, step: Step) -> None:
         await anyio.lowlevel.checkpoint_if_cancelled()
@@ -321,10 +321,10 @@ def _takes_place(step: Step, plan: Plan) -> bool:
 
 def _where(error: BaseException, effect: Effect, plan: Plan) -> str:
     """The path that an error is about: the very file, if the effect acts on several of them."""
-    directory = getattr(effect, "directory", None)
-    if directory is None:
-        return getattr(effect, "path", None) or plan.path
-    return getattr(error, "filename", None) or directory
+    named = (getattr(effect, name, None) for name in ("directory", "path"))
+    whole = next(filter(None, named), plan.path)
+    file = getattr(error, "filename", None)
+    return file if isinstance(file, str) and file.startswith(f"{whole}/") else whole
 
 
 def describe(error: BaseException, step: Step, plan: Plan) -> BaseException:

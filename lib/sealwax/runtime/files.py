@@ -12,14 +12,15 @@ import ctypes
 import errno
 import fcntl
 import os
+import resource
 import shutil
 import stat
 import sys
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Generator, Iterable
 
 from sealwax.effects import Entry
 
+_MOST_OPEN = 64
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
@@ -71,6 +72,16 @@ def open_regular(path: str) -> int:
     raise OSError(errno.EINVAL, "this is not a regular file", path)
 
 
+@contextlib.contextmanager
+def naming(path: str) -> Generator[None]:
+    """Lets an error say which file it is of; the system names one only that it cannot open."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or path
+        raise
+
+
 def sync(descriptor: int) -> None:
     """Brings what was written to stable storage."""
     if _FULL_SYNC is not None:
@@ -93,38 +104,37 @@ def create(path: str) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
 
-def write(descriptor: int, parts: Iterable[Any]) -> None:
-    """Writes all of several buffers of bytes, one after another."""
-    for part in parts:
-        view = memoryview(part)
-        while view:
-            view = view[os.write(descriptor, view) :]
+def most_open() -> int:
+    """How many files one effect may have open.
 
-
-def write_file(path: str, content: bytes, durable: bool) -> None:
-    """Writes a new file."""
-    descriptor = create(path)
-    try:
-        write(descriptor, (content,))
-        if durable:
-            sync(descriptor)
-    finally:
-        os.close(descriptor)
+    Those that are performed side by side leave most of what the process may have to others.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_OPEN if limit == resource.RLIM_INFINITY else min(_MOST_OPEN, limit // 16 + 1)
 
 
 def sync_directory(path: str) -> None:
     """Brings the entries of a directory to stable storage."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        sync(descriptor)
+        with naming(path):
+            sync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def sync_tree(path: str) -> None:
-    """Brings the entries of a directory, and of all below it, to stable storage, last first."""
+def sync_tree(path: str, directories: Iterable[str] = ()) -> None:
+    """Brings the entries of a directory, and of all below it, to stable storage, last first.
+
+    Raises:
+      FileNotFoundError: One of ``directories`` is not among them.
+    """
+    gone = set(directories)
     for directory, _, _ in os.walk(path, topdown=False, onerror=_raise):
         sync_directory(directory)
+        gone.discard(directory)
+    if gone:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), min(gone))
 
 
 def _raise(error: OSError) -> None:

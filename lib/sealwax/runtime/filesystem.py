@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Generator
 from typing import Protocol
 
 from sealwax.runtime import files
@@ -78,16 +77,6 @@ def write_all(file: Writable, parts: list[memoryview]) -> None:
             done -= parts.pop(0).nbytes
         if done:
             parts[0] = parts[0][done:]
-
-
-@contextlib.contextmanager
-def naming(path: str) -> Generator[None]:
-    """Lets an error say which file it is of; the system names one only that it cannot open."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = error.filename or path
-        raise
 
 
 class _LocalFile:

@@ -120,14 +120,14 @@ class Live:
                 return self._leases.make_above(path, mode)
             case e.MakeDirectory(path=path, mode=mode):
                 return files.make_directory(path, mode, parents=False)
-            case e.WriteFile(path=path, content=content, sync=sync):
-                return files.write_file(path, content, sync)  # pyright: ignore[reportArgumentType]
+            case e.WriteFile():
+                return manyfiles.write_file(effect)
             case e.WriteFiles():
                 return manyfiles.write_files(effect)
             case e.SyncDirectory(path=path):
                 return files.sync_directory(path)
-            case e.SyncTree(path=path):
-                return files.sync_tree(path)
+            case e.SyncTree(path=path, directories=directories):
+                return files.sync_tree(path, directories)
             case e.DigestTree():
                 return digesting.digest_tree(effect)
             case e.RemoveFile() | e.RemoveDirectory() | e.RemoveTree():
@@ -184,7 +184,8 @@ class Live:
             case e.CheckArrays():
                 return await self._blocking(foreign.check_arrays, effect)
             case e.Place():
-                return await self._blocking(devices.place, effect)
+                few = devices.nbytes(effect) <= _FEW_BYTES
+                return await in_thread(devices.place, effect, limiter=self._threads, brief=few)
             case _:
                 assert_never(effect)
 

@@ -1,21 +1,29 @@
-"""Many files of one effect: a file for each chunk, and the metadata of each array.
+"""New files: one, or many of one effect, such as a file for each chunk.
 
 What is written is synced in groups: the first sync of a group brings most of the others along.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from sealwax.arrays.zarr import ZarrFormat, chunk_key
-from sealwax.effects import Stored, WriteChunks, WriteFiles
+from sealwax.effects import Stored, WriteChunks, WriteFile, WriteFiles
+from sealwax.runtime import files
 from sealwax.runtime.datafiles import encoded
-from sealwax.runtime.filesystem import LOCAL, FileSystem, Writable, naming, write_all
+from sealwax.runtime.files import naming
+from sealwax.runtime.filesystem import LOCAL, FileSystem, Writable, write_all
 
-_GROUP = 64
 _File: TypeAlias = tuple[str, tuple[Any, ...]]
 """A name below a directory, and the buffers that make up the content."""
+
+
+def write_file(effect: WriteFile, target: FileSystem = LOCAL) -> None:
+    """Writes a new file."""
+    directory, _, name = effect.path.rpartition("/")
+    _write(target, directory, [(name, (effect.content,))], durable=effect.sync)
 
 
 def write_files(effect: WriteFiles, target: FileSystem = LOCAL) -> None:
@@ -43,7 +51,8 @@ def write_chunks(effect: WriteChunks, target: FileSystem = LOCAL) -> list[Stored
 def _write(target: FileSystem, directory: str, contents: Iterable[_File], *, durable: bool) -> None:
     made: set[str] = set()
     unsynced: list[tuple[str, Writable]] = []
-    try:
+    most = files.most_open()
+    with contextlib.ExitStack() as opened:
         for name, parts in contents:
             path = f"{directory}/{name}"
             for above in _above(name):
@@ -51,17 +60,16 @@ def _write(target: FileSystem, directory: str, contents: Iterable[_File], *, dur
                     target.ensure_directory(f"{directory}/{above}")
                     made.add(above)
             file = target.create(path)
-            unsynced.append((path, file))
+            opened.callback(_close, path, file)
             with naming(path):
                 write_all(file, [memoryview(part) for part in parts])
             if durable:
                 file.start_sync()
-            if len(unsynced) == _GROUP:
-                _finish(unsynced, durable)
-        _finish(unsynced, durable)
-    finally:
-        for _, file in unsynced:
-            file.close()
+            unsynced.append((path, file))
+            if len(unsynced) == most:
+                _sync(unsynced, durable)
+                opened.close()
+        _sync(unsynced, durable)
 
 
 def _above(name: str) -> Iterator[str]:
@@ -72,11 +80,14 @@ def _above(name: str) -> Iterator[str]:
         end = name.find("/", end + 1)
 
 
-def _finish(unsynced: list[tuple[str, Writable]], durable: bool) -> None:
+def _sync(unsynced: list[tuple[str, Writable]], durable: bool) -> None:
     while unsynced:
-        path, file = unsynced[-1]
+        path, file = unsynced.pop()
         if durable:
             with naming(path):
                 file.sync()
-        unsynced.pop()
+
+
+def _close(path: str, file: Writable) -> None:
+    with naming(path):
         file.close()

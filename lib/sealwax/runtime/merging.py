@@ -65,12 +65,17 @@ def link_files(effect: LinkFiles) -> None:
             os.makedirs(above, exist_ok=True)
             made.add(above)
         try:
-            os.link(source, target, follow_symlinks=False)
+            # A second name of a symbolic link would lead elsewhere from another directory.
+            os.link(os.path.realpath(source), target)
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
             # A copy never goes over what is there, as a link does not.
-            with open(source, "rb") as content, open(target, "xb") as file:
+            with (
+                open(source, "rb") as content,
+                open(target, "xb") as file,
+                files.naming(target),
+            ):
                 shutil.copyfileobj(content, file, 1 << 20)
         if effect.sync:
             _sync(target)
@@ -79,7 +84,8 @@ def link_files(effect: LinkFiles) -> None:
 def _sync(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        files.sync(descriptor)
+        with files.naming(path):
+            files.sync(descriptor)
     finally:
         os.close(descriptor)
 

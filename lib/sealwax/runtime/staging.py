@@ -29,7 +29,7 @@ def stage(effect: Stage) -> list[Buffer]:
       LeafError: An array is no longer there, or has values that its stored dtype does not.
     """
     sources: Sequence[Source] = effect.leaves  # pyright: ignore[reportAssignmentType]
-    with garbage.paused():
+    with garbage.paused(len(effect.slabs)):
         found: list[Buffer] = []
         for slab in effect.slabs:
             source = sources[slab.leaf]

@@ -15,7 +15,7 @@ class KeyKind(enum.IntEnum):
     MAPPING = 2
 
 
-class Key(Struct, frozen=True, rename={"text": "key", "kind": "key_type"}):
+class Key(Struct, frozen=True, gc=False, rename={"text": "key", "kind": "key_type"}):
     """One step of a key path; in JSON it is what Orbax records of one.
 
     Attributes:

@@ -18,7 +18,7 @@ _About: TypeAlias = tuple[str, bool, tuple[int, ...] | None]
 _EMPTY = {kind.value: kind for kind in EmptyKind} | {"NamedTuple": EmptyKind.NONE}
 
 
-class Entry(Struct, frozen=True):
+class Entry(Struct, frozen=True, gc=False):
     """What is recorded about one leaf.
 
     Attributes:
@@ -49,7 +49,7 @@ def empty_entry(path: Path, kind: EmptyKind) -> Entry:
     return Entry(path, kind.value, skip_deserialize=True)
 
 
-class Record(Struct, frozen=True):
+class Record(Struct, frozen=True, gc=False):
     """An entry of ``tree_metadata``, as it is encoded."""
 
     key_metadata: Path
