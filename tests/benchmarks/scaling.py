@@ -14,7 +14,9 @@ LEAVES = (10, 100, 1_000, 10_000, 100_000)
 BYTES = tuple(MIB << (2 * power) for power in range(7))
 _COLOURS = {"sealwax": "#b3202a", "orbax": "#4c72b0", "limit": "#888888"}
 _ORBAX_LEAVES = 10_000
-"""Orbax takes minutes for more, and has one round for them."""
+"""Orbax took over a quarter of an hour for one round of 100,000, and is left out of them."""
+_TOGETHER_BYTES = 1 << 30
+"""Each side holds the state, and Orbax three times: more are measured one after the other."""
 
 Curves = dict[str, dict[str, list[tuple[int, float]]]]
 """Medians in seconds by measure and side, over leaves or bytes."""
@@ -43,18 +45,21 @@ def _measured(workloads: dict[int, Workload], folder: Path, rounds: int) -> Curv
     for amount, workload in workloads.items():
         print(f"measuring {workload.title} ...", flush=True)
         samples: Samples = {}
-        for sides, many in _turns(amount, workload, rounds):
-            samples |= time_sides(workload, folder, rounds=many, shrink=1, sides=sides, besides=())
-        for measure, by_side in found.items():
-            for side, points in by_side.items():
-                points.append((amount, statistics.median(samples[measure, side])))
+        for sides in _groups(amount, packed=workload.packed):
+            samples |= time_sides(
+                workload, folder, rounds=rounds, shrink=1, sides=sides, besides=()
+            )
+        for (measure, side), values in samples.items():
+            if measure in found:
+                found[measure][side].append((amount, statistics.median(values)))
     return found
 
 
-def _turns(amount: int, workload: Workload, rounds: int) -> list[tuple[tuple[str, ...], int]]:
-    if workload.packed and amount > _ORBAX_LEAVES:
-        return [(("sealwax", "limit"), rounds), (("orbax",), 1)]
-    return [(SIDES, rounds)]
+def _groups(amount: int, *, packed: bool) -> list[tuple[str, ...]]:
+    """The sides that take turns: all, unless that takes too long or too much memory."""
+    if packed:
+        return [SIDES if amount <= _ORBAX_LEAVES else ("sealwax", "limit")]
+    return [SIDES] if amount <= _TOGETHER_BYTES else [(side,) for side in SIDES]
 
 
 def draw(measured: dict[str, Curves], target: Path) -> None:
